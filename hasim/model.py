@@ -1,0 +1,388 @@
+"""What a stack means: hosts, instances, balancers, services. Frozen; no files, no time.
+
+Text units end in the readers: here durations are seconds (`_s`), sizes bytes (`_bytes`), CPU cores.
+`where` maps a field name to its origin: a Span (file:line:col) or a Default (citation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hasim.errors import Finding
+from hasim.source import Origin, Span
+
+INF = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Dist:
+    """A distribution with one inverse CDF; `a` and `b` by kind, all in the unit of the field.
+
+    const: a; exp: mean a; uniform: [a, b]; lognormal: median a, sigma b (of the logarithm);
+    quantiles: table of (p, value), linear in between, first p is 0 and last p is 1;
+    hyperexp: table of (weight, mean).
+    """
+
+    kind: str
+    a: float = 0.0
+    b: float = 0.0
+    table: tuple[tuple[float, float], ...] = ()
+
+
+ZERO = Dist("const", 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of an operation. kind: cpu | io | call.
+
+    cpu and io: `dist` in seconds; a sync worker is held in both, an async one only in cpu.
+    call: `target` names a service or backend, `op` its operation; on_error "skip" or a status.
+    """
+
+    kind: str
+    dist: Dist = ZERO
+    target: str = ""
+    op: str = ""
+    timeout_s: float = INF
+    on_error: str = "500"
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One operation that a service offers. write=True sends a non-idempotent POST."""
+
+    name: str
+    steps: tuple[Step, ...]
+    write: bool = False
+    path: str = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A health URL: its cost, the dependencies it looks at and its own timeout on them."""
+
+    url: str
+    cpu: Dist = ZERO
+    needs: tuple[str, ...] = ()
+    timeout_s: float = INF
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A connection pool of a service towards `to` (SQLAlchemy's words: size, overflow, wait)."""
+
+    to: str
+    size: int = 5
+    overflow: int = 10
+    wait_s: float = 30.0
+    pre_ping: bool = False
+    command_timeout_s: float = INF
+    tcp_user_timeout_s: float = INF
+    on_disconnect: str = "invalidate-all"  # | invalidate-one
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """How one kind of process behaves under load; from profile.yaml (assumed or measured).
+
+    on_sigterm: exit (at once) | drain (stop as the two fields below say, exit when idle) | ignore.
+    base_bytes is per process, worker_bytes per worker; the rest per connection and per request.
+    """
+
+    name: str
+    workers: int = 1
+    mode: str = "sync"  # sync: a worker is held for the whole request; async: only during CPU
+    boot: Dist = ZERO
+    on_sigterm: str = "drain"
+    on_sigterm_listener: str = "close"  # close | keep
+    on_sigterm_in_flight: str = "finish"  # finish | cut
+    pools: tuple[Pool, ...] = ()
+    worker_bytes: int = 0
+    ops: tuple[Op, ...] = ()
+    health: tuple[Endpoint, ...] = ()
+    backlog: int = 2048
+    base_bytes: int = 0
+    connection_bytes: int = 0
+    request_bytes: int = 0
+    source: str = ""
+    where: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """A Docker healthcheck; used by depends_on conditions and scripts, never restarts anything."""
+
+    test: tuple[str, ...]
+    interval_s: float = 30.0
+    timeout_s: float = 30.0
+    retries: int = 3
+    start_period_s: float = 0.0
+    where: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A published port: host_ip:host_port on the host leads to container_port."""
+
+    host_ip: str
+    host_port: int
+    container_port: int
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One container (or plain process) on one host.
+
+    kind is the component that understands it ("haproxy", "service"); restart is Docker's policy
+    ("no", "always", "unless-stopped", "on-failure[:n]"); cpus 0 and mem_limit_bytes 0 mean no limit.
+    """
+
+    name: str
+    kind: str
+    host: str
+    service: str = ""
+    compose_service: str = ""
+    image: str = ""
+    ports: tuple[Port, ...] = ()
+    network_mode: str = "bridge"
+    networks: tuple[str, ...] = ()
+    listen_ports: tuple[int, ...] = ()
+    cpus: float = 0.0
+    cpu_shares: int = 1024
+    mem_limit_bytes: int = 0
+    restart: str = "no"
+    stop_signal: str = "SIGTERM"
+    stop_grace_s: float = 10.0
+    init: bool = False
+    depends_on: tuple[tuple[str, str], ...] = ()  # (instance, condition)
+    healthcheck: HealthCheck | None = None
+    span: Span | None = None
+    where: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A machine. boot: from power to Docker running."""
+
+    name: str
+    cores: float
+    memory_bytes: int
+    boot: Dist = Dist("const", 60.0)
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The network between two hosts. kind: l2 | routed."""
+
+    a: str
+    b: str
+    rtt_s: float
+    kind: str = "l2"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A HAProxy health check of one server line (all durations in seconds).
+
+    kind: "http" (option httpchk) or "tcp". timeout_check_s None: unset. fastinter/downinter
+    are already resolved to inter where unset.
+    """
+
+    kind: str
+    url: str
+    expect_status: tuple[int, ...]  # empty: any 2xx or 3xx
+    inter_s: float
+    fastinter_s: float
+    downinter_s: float
+    rise: int
+    fall: int
+    timeout_check_s: float | None
+    timeout_connect_s: float
+    spread_checks: float = 0.0  # fraction
+    where: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A HAProxy `server` line. `instance` is the name of what it resolves to, or "" if nothing.
+
+    reach: bridge | published | host | overlay | none. observe: "" | layer4 | layer7.
+    """
+
+    name: str
+    address: str
+    port: int
+    instance: str
+    reach: str
+    check: Check | None
+    weight: int = 1
+    backup: bool = False
+    disabled: bool = False
+    maxconn: int = 0
+    maxqueue: int = 0
+    slowstart_s: float = 0.0
+    observe: str = ""
+    error_limit: int = 10
+    on_error: str = "fail-check"
+    on_marked_down: str = ""
+    resolvers: str = ""
+    init_addr: tuple[str, ...] = ("last", "libc")
+    span: Span | None = None
+    where: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A HAProxy `backend` (or the back half of `listen`). Unset timeouts are INF."""
+
+    name: str
+    mode: str
+    balance: str
+    servers: tuple[Server, ...]
+    retries: int = 3
+    redispatch: bool = False
+    redispatch_interval: int = -1
+    retry_on: tuple[str, ...] = ("conn-failure",)
+    timeout_connect_s: float = INF
+    timeout_server_s: float = INF
+    timeout_queue_s: float = INF
+    http_reuse: str = "safe"
+    allbackups: bool = False
+    abortonclose: bool = False
+    log_health_checks: bool = False
+    disable_on_404: bool = False
+    span: Span | None = None
+    where: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Frontend:
+    """A HAProxy `frontend` (or the front half of `listen`)."""
+
+    name: str
+    mode: str
+    binds: tuple[tuple[str, int], ...]
+    default_backend: str
+    timeout_client_s: float = INF
+    timeout_http_keep_alive_s: float = INF
+    timeout_http_request_s: float = INF
+    maxconn: int = 0
+    routes: tuple[tuple[str, str], ...] = ()  # (path prefix, backend) of `use_backend` rules
+    span: Span | None = None
+    where: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolver:
+    """A HAProxy `resolvers` section (seconds). Source of defaults: manual 5.3.2 and measurement."""
+
+    name: str
+    nameservers: tuple[str, ...] = ()
+    resolve_retries: int = 3
+    timeout_resolve_s: float = 1.0
+    timeout_retry_s: float = 1.0
+    hold_valid_s: float = 10.0
+    hold_nx_s: float = 30.0
+    hold_timeout_s: float = 30.0
+    hold_refused_s: float = 30.0
+    hold_other_s: float = 30.0
+    hold_obsolete_s: float = 0.0
+    where: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Balancer:
+    """One HAProxy process: its configuration, resolved against the stack."""
+
+    instance: str
+    version: tuple[int, int, int]
+    maxconn: int
+    frontends: tuple[Frontend, ...]
+    backends: tuple[Backend, ...]
+    resolvers: tuple[Resolver, ...] = ()
+    max_spread_checks_s: float = INF
+    hard_stop_after_s: float = INF
+    file: str = ""
+    where: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How a kind of user reaches the stack: via vip | dns | address | direct, target text."""
+
+    name: str
+    via: str
+    target: str
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Assumption:
+    """A value that nobody measured; listed with every verdict that rests on it."""
+
+    name: str
+    value: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """One tunable value of one file: `haproxy.backend.l09-api-gateway.l09-1.inter`.
+
+    value: the text in force. dialect: the units grammar of that file ("haproxy", "compose", ...).
+    origin: a Span that can be patched, or the Default in force. effect: reload | restart |
+    recreate | dcs-edit | sentinel-set | live. insert: where to write it when it is a default.
+    """
+
+    name: str
+    value: str
+    dialect: str
+    origin: Origin
+    effect: str
+    insert: Span | None = None
+    insert_text: str = ""  # with {value}; written at insert.start when origin is a Default
+
+
+@dataclass(frozen=True, slots=True)
+class BootFailure:
+    """Something of the stack that cannot come up: which instance, why, and where it says so."""
+
+    instance: str
+    reason: str
+    span: Span | None
+    audit_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Everything that the files of one folder say, resolved. `load()` in hasim.stack makes it."""
+
+    folder: str
+    name: str
+    sha256: str
+    inputs: tuple[tuple[str, str], ...]  # (path, sha256) in path order
+    hosts: tuple[Host, ...]
+    links: tuple[Link, ...]
+    instances: tuple[Instance, ...]
+    services: tuple[Service, ...]
+    balancers: tuple[Balancer, ...]
+    entries: tuple[Entry, ...]
+    groups: Mapping[str, tuple[str, ...]]
+    assumptions: tuple[Assumption, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    boot_failures: tuple[BootFailure, ...] = ()
+    knobs: tuple[Knob, ...] = ()
+
+    def instance(self, name: str) -> Instance:
+        """The instance of that name; KeyError if there is none."""
+        return next(i for i in self.instances if i.name == name)
+
+    def service(self, name: str) -> Service:
+        """The service profile of that name; StopIteration if there is none."""
+        return next(s for s in self.services if s.name == name)

@@ -1,0 +1,179 @@
+"""The one seam between the two planes: control processes act on requests only through World.
+
+Control-plane code (components, network, faults) holds a World. It changes the data plane only by
+the commands below and learns of it only through events and views. Time is int nanoseconds;
+`env.now` is exact. At one instant the control plane runs before the data plane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import simpy
+
+from hasim.model import Stack
+from hasim.scenario import Scenario
+from hasim.source import Default, Span
+
+NS = 1_000_000_000
+
+# What a connect over one edge (a `server` line, a client's way in, a service-to-service call) meets.
+CONNECTS, REFUSED, SILENT, NO_ROUTE = range(4)
+
+# Results of a health check slot: an HTTP status (>= 100) or one of these.
+L4CON, L4TOUT, L7TOUT, L7RSP = -1, -2, -3, -4
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPlan:
+    """One health check as the data plane shall run it; deadlines are absolute ns, 0: none.
+
+    kind: "http" | "tcp". connect_by: the connect fails with L4TOUT then. answer_by: without a
+    whole reply then L7TOUT (L4TOUT if still connecting). answer_within: as answer_by, but counted
+    from the moment of connection.
+    """
+
+    kind: str
+    url: str
+    connect_by: int
+    answer_by: int
+    answer_within: int = 0
+
+
+class World:
+    """State that both planes share, commands, events, the timeline, named random draws."""
+
+    env: simpy.Environment
+    stack: Stack
+    scenario: Scenario
+    start_ns: int  # env time at which the load starts; timeline times count from it
+
+    # ---- randomness and timeline -------------------------------------------------------------
+    def draw(self, process: str, tick: int, purpose: str = "") -> float:
+        """A uniform number in [0, 1) that depends on (seed, replication, process, tick, purpose)."""
+        raise NotImplementedError
+
+    def log(
+        self,
+        component: str,
+        event: str,
+        detail: str = "",
+        *,
+        cause: int = -1,
+        origin: Span | Default | None = None,
+    ) -> int:
+        """Append a timeline row in the daemon's own words; returns its id for later `cause=`."""
+        raise NotImplementedError
+
+    def seconds(self, s: float) -> simpy.Event:
+        """A SimPy timeout of s seconds, rounded to ns."""
+        raise NotImplementedError
+
+    def spawn(self, process: Generator, name: str) -> simpy.Process:
+        """Start a control process."""
+        raise NotImplementedError
+
+    # ---- commands on instances (service containers), by instance name ------------------------
+    def crash(self, instance: str) -> None:
+        """The process dies: its requests end (their callers see FIN/RST), idle connections vanish."""
+        raise NotImplementedError
+
+    def freeze(self, instance: str) -> None:
+        """SIGSTOP: the kernel still accepts, nothing is answered, timers of peers go on."""
+        raise NotImplementedError
+
+    def thaw(self, instance: str) -> None:
+        """SIGCONT: work goes on where it stopped."""
+        raise NotImplementedError
+
+    def close_idle(self, instance: str) -> None:
+        """The process closes its idle connections (FIN); requests under way go on."""
+        raise NotImplementedError
+
+    def drained(self, instance: str) -> simpy.Event:
+        """An event that fires once no request is under way on the instance (now, if none is)."""
+        raise NotImplementedError
+
+    def set_speed(self, instance: str, factor: float) -> None:
+        """CPU work on the instance takes 1/factor of its time (0.25 for `slow {cpu: 4x}`)."""
+        raise NotImplementedError
+
+    def set_health(self, instance: str, url: str, status: int) -> None:
+        """The health URL answers this status from now on (0: what the profile says)."""
+        raise NotImplementedError
+
+    # ---- commands on edges; an edge is a tuple (from, to) of names, see `edges` ---------------
+    def edges(self) -> list[Edge]:
+        """Every edge of the stack, in file order."""
+        raise NotImplementedError
+
+    def set_connect(self, edge: Edge, outcome: int) -> None:
+        """What a connect over this edge meets from now on: CONNECTS, REFUSED, SILENT, NO_ROUTE.
+
+        SILENT also holds back what established connections over it send (TCP retransmits).
+        """
+        raise NotImplementedError
+
+    def set_delay(self, edge: Edge, extra_s: float) -> None:
+        """Add to the round trip of the edge."""
+        raise NotImplementedError
+
+    # ---- commands on HAProxy server edges ------------------------------------------------------
+    def set_rotation(self, edge: Edge, usable: bool, running: bool) -> None:
+        """usable: in the balancing tree; running: fully UP (a redispatch rule asks for it).
+
+        Leaving rotation hands the server's queue back to the backend where `option redispatch` is
+        set; entering takes waiting requests from the backend's queue.
+        """
+        raise NotImplementedError
+
+    def set_weight(self, edge: Edge, sixteenths: int) -> None:
+        """Effective weight in 1/16 of a configured unit weight (slowstart)."""
+        raise NotImplementedError
+
+    def set_maxconn(self, edge: Edge, maxconn: int) -> None:
+        """Dynamic server maxconn (slowstart); 0: no limit."""
+        raise NotImplementedError
+
+    def shutdown_sessions(self, edge: Edge) -> None:
+        """`on-marked-down shutdown-sessions` (reference/haproxy.md section 2)."""
+        raise NotImplementedError
+
+    def check(self, edge: Edge, plan: CheckPlan) -> simpy.Event:
+        """Send one health check through the data plane; the event's value is its result code."""
+        raise NotImplementedError
+
+    def observed(self, edge: Edge) -> simpy.Event:
+        """Fires when live traffic reached `error-limit` consecutive errors (`observe`); re-arm it."""
+        raise NotImplementedError
+
+    # ---- views -------------------------------------------------------------------------------
+    def inflight(self, instance: str) -> int:
+        """Requests under way on the instance, queued ones included."""
+        raise NotImplementedError
+
+    def rss_bytes(self, instance: str) -> int:
+        """Resident memory of the instance now."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One way from a client to a port of an instance.
+
+    source: "users", an instance name (service-to-service) or "balancer/backend" for a `server`
+    line, whose `server` is its name. reach: bridge | published | host | overlay (design.md).
+    """
+
+    source: str
+    target: str
+    server: str
+    reach: str
+    source_host: str
+    target_host: str
+
+    @property
+    def name(self) -> str:
+        """`l09-api-gateway/l09-1` for a server line, else `source->target`."""
+        return self.server or f"{self.source}->{self.target}"
