@@ -1,0 +1,35 @@
+# Needs python3 (3.11 or later) with its venv module; nothing else. `make help` lists the targets.
+PYTHON ?= python3
+BIN    := .venv/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+LOCK   := uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
+          --python-version 3.11 pyproject.toml requirements/build.in
+
+run: .venv/run.ok        ## set up if needed, then simulate scenarios.yaml
+	$(BIN)/hasim run scenarios.yaml
+test: .venv/test.ok      ## set up if needed, then run the tests
+	$(BIN)/python -m pytest
+check: .venv/test.ok     ## lint and type-check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+fmt: .venv/test.ok       ## format the code and mend what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+lock:                    ## refresh the pins (needs uv)
+	$(LOCK) -o requirements/run.txt
+	$(LOCK) --extra test -c requirements/run.txt -o requirements/test.txt
+clean:                   ## remove the environment, results and caches
+	rm -rf .venv out build dist *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+help:                    ## list targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1 - \2/p' Makefile
+
+# The stamp is touched last, so a set-up that failed half-way runs again.
+.venv/%.ok: requirements/%.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) install --quiet --require-hashes -r $<
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+.PHONY: run test check fmt lock clean help
