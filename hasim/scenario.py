@@ -106,7 +106,8 @@ class Fault:
 class Threshold:
     """One threshold: `p(99)<1000ms`. limit is in SI units (seconds, fraction, bytes, count).
 
-    aggregate: avg | min | max | med | p | count | rate | value | first; q is the quantile of p.
+    aggregate: avg | min | max | med | p | count | rate | value | first. q: the quantile of p,
+    0..1 (p(99) is 0.99).
     """
 
     text: str
