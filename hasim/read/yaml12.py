@@ -6,77 +6,278 @@ without recursion, so depth is bounded by a limit and not by the stack.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import Any
 
+import yaml
+
 from hasim.errors import Finding
-from hasim.source import Span
+from hasim.read.yaml_node import (
+    Node,
+    as_bool,
+    as_float,
+    as_int,
+    as_str,
+    plain,
+    resolve,
+    span_at,
+)
+from hasim.source import Span, Text
+
+__all__ = [
+    "Node",
+    "as_bool",
+    "as_float",
+    "as_int",
+    "as_str",
+    "parse",
+    "plain",
+    "resolve",
+    "span_at",
+]
+
+MAX_CHARS = 12_000_000
+MAX_NODES = 500_000  # a few seconds; aliases and merge keys counted as often as they are used
+MAX_DEPTH = 100
+_STD = "tag:yaml.org,2002:"
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # scanned only, never constructed
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A YAML value and where it was really written (through aliases and merge keys too).
-
-    kind: "map" | "seq" | "scalar". value: for a map a tuple of (key Node, value Node), for a seq a
-    tuple of Nodes, for a scalar str, int, float, bool or None (YAML 1.2 core). tag: the explicit
-    tag as written ("!reset", "!!str" as "tag:yaml.org,2002:str") or "". raw: the text of a scalar.
-    style: "" plain, "'", '"', "|", ">" for scalars; "block" or "flow" for collections.
-    """
-
-    kind: str
-    value: Any
-    span: Span
-    tag: str = ""
-    raw: str = ""
-    style: str = ""
-
-    def items(self) -> Iterator[tuple[str, Node]]:
-        """(key text, value) of a map, in file order; nothing for other kinds."""
-        raise NotImplementedError
-
-    def get(self, key: str) -> Node | None:
-        """The value under `key` of a map, or None."""
-        raise NotImplementedError
-
-    def key(self, key: str) -> Node | None:
-        """The key node itself (its span is where the key is written), or None."""
-        raise NotImplementedError
-
-
-def parse(source: str | bytes, file: str) -> tuple[Node | None, list[Finding]]:
+def parse(
+    source: str | bytes, file: str, tags: tuple[str, ...] = ()
+) -> tuple[Node | None, list[Finding]]:
     """The one document of a YAML text and every problem found; None if it cannot be used.
 
-    bytes are decoded as UTF-8 (spans count characters). Never raises for any content.
+    bytes are decoded as UTF-8 (spans count characters). `tags` are the application tags that the
+    reader knows ("!reset"); others are an error. Never raises for any content.
     """
-    raise NotImplementedError
+    start = Span(file, 1, 1)
+    if isinstance(source, bytes):
+        raw = source
+        try:
+            source = raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            line = raw.count(b"\n", 0, error.start) + 1
+            message = f"not UTF-8 text (byte {error.start})"
+            return None, [Finding("error", "HA110", message, Span(file, line, 1))]
+    if len(source) > MAX_CHARS:
+        message = f"larger than {MAX_CHARS} characters"
+        return None, [Finding("error", "HA111", message, start)]
+    composer = _Composer(file, source, tags)
+    try:
+        root = composer.run()
+    except _Stop:
+        root = None
+    except yaml.YAMLError as error:
+        composer.findings.append(_syntax(error, composer))
+        root = None
+    except (UnicodeError, ValueError) as error:  # lone surrogates; seen from the C scanner
+        composer.findings.append(Finding("error", "HA110", f"not text: {error}", start))
+        root = None
+    return root, composer.findings
 
 
-def plain(node: Node) -> Any:
-    """The value as dict, list and scalars, as pydantic wants it; map keys become str."""
-    raise NotImplementedError
+class _Stop(Exception):
+    """The finding already says why there is no tree."""
 
 
-def span_at(node: Node, loc: tuple[str | int, ...]) -> Span:
-    """The span for a pydantic error `loc`: as deep as the file goes."""
-    raise NotImplementedError
+@dataclass(slots=True)
+class _Frame:
+    """A collection that is still open."""
+
+    kind: str
+    mark: Any
+    start: int
+    anchor: str | None
+    tag: str
+    style: str
+    end: int = 0
+    children: list[Node] = field(default_factory=list)
 
 
-def as_str(node: Node | None, what: str, findings: list[Finding], default: str = "") -> str:
-    """A scalar as text (numbers and booleans as written), or a Finding and the default."""
-    raise NotImplementedError
+class _Composer:
+    """Events to Nodes, with a stack of open collections in place of recursion."""
+
+    def __init__(self, file: str, source: str, tags: tuple[str, ...]):
+        self.file, self.tags = file, tags
+        self.source = source
+        self.shift = 1 if source.startswith("\ufeff") else 0
+        self.findings: list[Finding] = []
+        self.anchors: dict[str, Node | None] = {}  # None: still open
+        self.made = 0
+        self._text: Text | None = None
+
+    def run(self) -> Node:
+        stack: list[_Frame] = []
+        root: Node | None = None
+        documents = 0
+        event: Any
+        for event in yaml.parse(self.source[self.shift :], Loader=_LOADER):
+            node = None
+            if isinstance(event, yaml.ScalarEvent):
+                node = self._scalar(event)
+            elif isinstance(event, yaml.CollectionStartEvent):
+                self._open(event, stack)
+            elif isinstance(event, yaml.CollectionEndEvent):
+                node = self._close(stack.pop(), event)
+            elif isinstance(event, yaml.AliasEvent):
+                node = self._alias(event)
+            elif isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    self._error("HA112", "several documents in one file; the first is used",
+                                self._at(event.start_mark, 3))
+                    break
+            if node is None:
+                continue
+            self._count(node)
+            if stack:
+                stack[-1].children.append(node)
+                alias = isinstance(event, yaml.AliasEvent)
+                stack[-1].end = event.end_mark.index + self.shift if alias else node.span.end
+            else:
+                root = node
+        if root is None:
+            raise self._fatal("HA113", "the file is empty", Span(self.file, 1, 1))
+        return root
+
+    def _error(self, code: str, message: str, span: Span, hint: str = "") -> None:
+        self.findings.append(Finding("error", code, message, span, hint))
+
+    def _fatal(self, code: str, message: str, span: Span) -> _Stop:
+        self._error(code, message, span)
+        return _Stop()
+
+    def _at(self, mark: Any, length: int = 0) -> Span:
+        start = mark.index + self.shift
+        return Span(self.file, mark.line + 1, mark.column + 1, start, start + length)
+
+    def _count(self, node: Node) -> None:
+        """An alias counts as what it stands for: ten lines can say a billion values."""
+        if node.size > MAX_NODES or self.made > MAX_NODES:
+            raise self._fatal("HA114", f"more than {MAX_NODES} values (aliases expanded)",
+                              node.span)
+
+    def _span(self, event: Any, start: int, end: int) -> Span:
+        """[start, end) without anchor, tag and trailing white space."""
+        source, mark = self.source, event.start_mark
+        while end > start and source[end - 1] in " \t\r\n":
+            end -= 1
+        if getattr(event, "anchor", None) is None and not getattr(event, "tag", None):
+            return Span(self.file, mark.line + 1, mark.column + 1, start, end)
+        begin = _PROPERTIES.match(source, start, max(end, start)).end()  # type: ignore[union-attr]
+        if self._text is None:
+            self._text = Text(self.file, source)
+        return self._text.span(min(begin, end), end)
+
+    def _scalar(self, event: Any) -> Node:
+        self.made += 1
+        span = self._span(event, event.start_mark.index + self.shift,
+                          event.end_mark.index + self.shift)
+        style, raw, tag = event.style or "", event.value, event.tag or ""
+        value = raw if style or tag == "!" else resolve(raw)
+        if tag:
+            value = self._tagged(tag, raw, value, span)
+        node = Node("scalar", value, span, tag, raw, style)
+        if event.anchor is not None:
+            self.anchors[event.anchor] = node
+        return node
+
+    def _tagged(self, tag: str, raw: str, value: Any, span: Span) -> Any:
+        known = {"int": int, "float": (int, float), "bool": bool, "null": type(None)}
+        name = tag.removeprefix(_STD)
+        if tag == _STD + "str":
+            return raw
+        if tag.startswith(_STD) and name in known:
+            resolved = resolve(raw)
+            if not isinstance(resolved, known[name]):  # type: ignore[arg-type]
+                self._error("HA115", f"'{raw[:40]}' is no {name}", span)
+            return resolved
+        if tag != "!" and tag not in self.tags:
+            self._error("HA115", f"tag {tag} is not known here", span)
+        return value
+
+    def _open(self, event: Any, stack: list[_Frame]) -> None:
+        if len(stack) >= MAX_DEPTH:
+            raise self._fatal("HA114", f"nested deeper than {MAX_DEPTH} levels",
+                              self._at(event.start_mark))
+        self.made += 1
+        kind = "map" if isinstance(event, yaml.MappingStartEvent) else "seq"
+        if event.tag and event.tag not in (*self.tags, "!", _STD + kind):
+            self._error("HA115", f"tag {event.tag} is not known here", self._at(event.start_mark))
+        if event.anchor is not None:
+            self.anchors[event.anchor] = None
+        style = "flow" if event.flow_style else "block"
+        start = event.start_mark.index + self.shift
+        stack.append(_Frame(kind, event, start, event.anchor, event.tag or "", style))
+
+    def _close(self, frame: _Frame, event: Any) -> Node:
+        # The end mark of a block is where the next thing begins.
+        block = frame.style == "block"
+        end = max(frame.start, frame.end) if block else event.end_mark.index + self.shift
+        span = self._span(frame.mark, frame.start, end)
+        value = self._pairs(frame) if frame.kind == "map" else tuple(frame.children)
+        size = 1 + sum(_size(child) for child in value)
+        node = Node(frame.kind, value, span, frame.tag, "", frame.style, size)
+        if frame.anchor is not None:
+            self.anchors[frame.anchor] = node
+        return node
+
+    def _alias(self, event: Any) -> Node:
+        span = self._at(event.start_mark, len(event.anchor) + 1)
+        if event.anchor not in self.anchors:
+            raise self._fatal("HA116", f"alias *{event.anchor} has no anchor before it", span)
+        node = self.anchors[event.anchor]
+        if node is None:
+            raise self._fatal("HA116", f"alias *{event.anchor} contains itself", span)
+        return node
+
+    def _pairs(self, frame: _Frame) -> tuple[tuple[Node, Node], ...]:
+        own: dict[str, tuple[Node, Node]] = {}
+        merged: dict[str, tuple[Node, Node]] = {}
+        nodes = iter(frame.children)
+        for key, value in zip(nodes, nodes, strict=True):
+            if key.kind != "scalar":
+                self._error("HA117", "a key must be a plain text", key.span)
+            elif key.raw == "<<" and not key.style and not key.tag:
+                self._merge(value, merged)
+            elif key.raw in own:
+                first = own[key.raw][0].span
+                self._error("HA118", f"key '{key.raw}' is written twice", key.span,
+                            f"first written in line {first.line}")
+            else:
+                own[key.raw] = (key, value)
+        return tuple({**merged, **own}.values())
+
+    def _merge(self, value: Node, into: dict[str, tuple[Node, Node]]) -> None:
+        """The maps of a `<<`; of several the first wins (YAML merge key draft)."""
+        for source in value.value if value.kind == "seq" else (value,):
+            if source.kind != "map":
+                self._error("HA117", "a merge key (<<) needs a map", source.span)
+                continue
+            self.made += len(source.value)
+            self._count(source)
+            for key, item in source.value:
+                into.setdefault(key.raw, (key, item))
 
 
-def as_int(node: Node | None, what: str, findings: list[Finding], default: int = 0) -> int:
-    """A whole number (quoted digits too), or a Finding and the default."""
-    raise NotImplementedError
+def _size(child: Any) -> int:
+    return child.size if isinstance(child, Node) else child[0].size + child[1].size
 
 
-def as_float(node: Node | None, what: str, findings: list[Finding], default: float = 0.0) -> float:
-    """A number (quoted too), or a Finding and the default."""
-    raise NotImplementedError
+def _syntax(error: yaml.YAMLError, composer: _Composer) -> Finding:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    if mark is not None:
+        problem = getattr(error, "problem", "") or getattr(error, "context", "") or "not YAML"
+        return Finding("error", "HA110", problem, composer._at(mark))
+    span = Span(composer.file, 1, 1)
+    for match in _BINARY.finditer(composer.source, composer.shift):
+        span = Text(composer.file, composer.source).span(match.start(), match.end())
+        break
+    reason = getattr(error, "reason", "") or "not YAML"
+    return Finding("error", "HA110", f"{reason} (is this a text file?)", span)
 
 
-def as_bool(node: Node | None, what: str, findings: list[Finding], default: bool = False) -> bool:
-    """true or false (quoted too), or a Finding and the default."""
-    raise NotImplementedError
+_PROPERTIES = re.compile(r"(?:(?:[&!][^\s]*|#[^\n]*)?\s+)*(?:[&!][^\s]*\Z)?")
+_BINARY = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
