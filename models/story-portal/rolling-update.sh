@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Updates the gateways one after the other: drain, replace, wait until HAProxy says UP; on failure
+# put the previous image back and stop (RU-1 to RU-4). Docker contexts host-a, host-b, host-c.
+set -euo pipefail
+
+BACKEND=l09-api-gateway
+WAIT_LIMIT_S=60
+PAUSE_S=5
+
+haproxy_says() {
+  docker --context host-a exec haproxy sh -c "echo '$1' | nc 127.0.0.1 9999"
+}
+
+server_field() {  # server_field SERVER COLUMN of `show stat`: 5 sessions, 18 status
+  haproxy_says "show stat" | awk -F, -v b="$BACKEND" -v s="$1" -v c="$2" '$1 == b && $2 == s { print $c }'
+}
+
+wait_for() {  # wait_for SERVER COLUMN VALUE
+  for ((i = 0; i < WAIT_LIMIT_S; i++)); do
+    if [ "$(server_field "$1" "$2")" = "$3" ]; then return 0; fi
+    sleep 1
+  done
+  return 1
+}
+
+update() {  # update HOST NUMBER
+  local host=$1 server=l09-$2 name=l09-api-gateway-$2 image previous
+  local compose=(docker --context "$host" compose -f "docker-compose.$host.yml")
+  echo "updating $name"
+  "${compose[@]}" pull "$name"
+  image=$(docker --context "$host" inspect -f '{{.Config.Image}}' "$name")
+  previous=$(docker --context "$host" inspect -f '{{.Image}}' "$name")
+
+  haproxy_says "set server $BACKEND/$server state drain"
+  wait_for "$server" 5 0 || echo "$name still has sessions; its grace period ends them"
+  "${compose[@]}" up -d --no-deps "$name"
+  haproxy_says "set server $BACKEND/$server state ready"
+
+  if ! wait_for "$server" 18 UP; then
+    echo "$name did not come up; rolling back" >&2
+    docker --context "$host" tag "$previous" "$image"
+    "${compose[@]}" up -d --no-deps --force-recreate "$name"
+    exit 1
+  fi
+}
+
+update host-a 1
+sleep "$PAUSE_S"
+update host-b 2
+sleep "$PAUSE_S"
+update host-c 3
+echo "all gateways updated"
