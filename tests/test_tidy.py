@@ -25,7 +25,7 @@ PRIVATE = re.compile(r"(127|10|192\.168|172\.(1[6-9]|2\d|3[01]))\.[\d.]+|.*examp
 # Assembled, so that this file does not break its own rule.
 TOPS = "|".join(("home", "root", "Users", "work"))
 MACHINE_PATH = re.compile(rf"(?<![\w.~$}}])/(?:{TOPS})/\w")
-SOURCED = re.compile(r"source|measured|manual|documentation|reference|proc\(5\)|man ", re.IGNORECASE)
+SOURCED = re.compile(r"source|measured|manual|documentation|reference|proc\(5\)", re.IGNORECASE)
 
 
 @cache
