@@ -1,0 +1,206 @@
+"""HAProxy's choice of a server (reference/haproxy.md section 3)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hasim.sim.kernel.draw import unit, words
+from hasim.sim.kernel.layout import (
+    FIRST,
+    LEASTCONN,
+    RANDOM,
+    ROUNDROBIN,
+    SEQ,
+    SOURCE,
+    jit,
+)
+
+NO_SERVER, ALL_FULL = -2, -1
+
+
+@jit
+def full(k, e):
+    """A saturated server is passed over while others have room."""
+    edge = k.edges[e]
+    return edge.maxconn > 0 and (edge.served >= edge.maxconn or k.queues[edge.queue].len > 0)
+
+
+@jit
+def usable_actives(k, be):
+    """How many non-backup servers of the backend are in rotation."""
+    b, n = k.backends[be], 0
+    for e in range(b.first, b.first + b.count):
+        if k.edges[e].usable and not k.edges[e].backup:
+            n += 1
+    return n
+
+
+@jit
+def eligible(k, be, e, actives, first_backup):
+    """May this server get requests: active, or a backup while no active one is usable."""
+    edge = k.edges[e]
+    if not edge.usable or edge.weight <= 0:
+        return False
+    if actives > 0:
+        return not edge.backup
+    return edge.backup and (k.backends[be].allbackups or e == first_backup)
+
+
+@jit
+def first_backup_of(k, be):
+    """The first usable backup server, or -1."""
+    b = k.backends[be]
+    for e in range(b.first, b.first + b.count):
+        if k.edges[e].usable and k.edges[e].backup:
+            return e
+    return -1
+
+
+@jit
+def better(k, algo, e, best):
+    """Is server e a better choice than best, by the backend's algorithm?"""
+    x, y = k.edges[e], k.edges[best]
+    if algo == LEASTCONN:
+        # source: lb_fwlc.c, key 0 when idle, else (served + queued + 1) / weight; ties: tree order
+        kx = 0.0 if x.served == 0 else (x.served + k.queues[x.queue].len + 1) / x.weight
+        ky = 0.0 if y.served == 0 else (y.served + k.queues[y.queue].len + 1) / y.weight
+        return kx < ky or (kx == ky and x.stamp < y.stamp)
+    if algo == FIRST:
+        return False
+    return x.npos < y.npos
+
+
+@jit
+def two_of(k, be, s, actives, backup):
+    """balance random(2): of two servers drawn by weight, the less loaded one."""
+    b, slot = k.backends[be], k.slots[s]
+    block = words(k, slot.ordinal, slot.entity, slot.path, np.uint64((1 << 32) + slot.retries))
+    best = -1
+    for draw in range(2):
+        total = 0
+        for e in range(b.first, b.first + b.count):
+            if eligible(k, be, e, actives, backup):
+                total += k.edges[e].weight
+        point = unit(block[0] if draw == 0 else block[1]) * total
+        for e in range(b.first, b.first + b.count):
+            if eligible(k, be, e, actives, backup):
+                point -= k.edges[e].weight
+                if point < 0.0:
+                    if best < 0 or k.edges[e].served < k.edges[best].served:
+                        best = e
+                    break
+    return best
+
+
+@jit
+def by_source(k, be, s, actives, backup):
+    """balance source: the user's number over the total weight of the servers in rotation."""
+    b = k.backends[be]
+    total = 0
+    for e in range(b.first, b.first + b.count):
+        if eligible(k, be, e, actives, backup):
+            total += k.edges[e].weight
+    point = np.int64(k.slots[s].entity * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(33)) % total
+    for e in range(b.first, b.first + b.count):
+        if eligible(k, be, e, actives, backup):
+            point -= k.edges[e].weight
+            if point < 0:
+                return e
+    return -1
+
+
+@jit
+def choose(k, be, s, avoid):
+    """The server for slot s, NO_SERVER if none is usable, ALL_FULL if none has room.
+
+    `avoid` (a failed server) is chosen only if it is the only one. Moves the balancing state.
+    """
+    b = k.backends[be]
+    actives = usable_actives(k, be)
+    backup = -1 if actives else first_backup_of(k, be)
+    if actives == 0 and backup < 0:
+        return NO_SERVER
+    if b.algo == RANDOM:
+        best = two_of(k, be, s, actives, backup)
+        return best if best < 0 or not full(k, best) else ALL_FULL
+    if b.algo == SOURCE:
+        return by_source(k, be, s, actives, backup)
+    best, any_ok, avoided = -1, False, False
+    for e in range(b.first, b.first + b.count):
+        if not eligible(k, be, e, actives, backup):
+            continue
+        any_ok = True
+        if full(k, e):
+            continue
+        if e == avoid:
+            avoided = True
+        elif best < 0 or better(k, b.algo, e, best):
+            best = e
+    if best < 0 and avoided:
+        best = avoid
+    if best < 0:
+        return ALL_FULL if any_ok else NO_SERVER
+    if b.algo == ROUNDROBIN:
+        advance_ring(k, be, best, actives)
+    return best
+
+
+@jit
+def advance_ring(k, be, e, actives):
+    """Weighted round robin: a server's next turn is total weight / own weight positions later."""
+    b = k.backends[be]
+    total = 0
+    for i in range(b.first, b.first + b.count):
+        if k.edges[i].usable and (k.edges[i].backup == 0) == (actives > 0):
+            total += k.edges[i].weight
+    b.pos = k.edges[e].npos
+    k.edges[e].npos += total / k.edges[e].weight
+
+
+@jit
+def enter_ring(k, e):
+    """A server that comes back starts later in the current cycle: no burst to catch up.
+
+    source: lb_fwrr.c, fwrr_queue_srv: curr_pos + (remaining weight) / own weight
+    """
+    edge = k.edges[e]
+    b = k.backends[edge.be]
+    total = 0
+    for i in range(b.first, b.first + b.count):
+        if k.edges[i].usable and i != e:
+            total += k.edges[i].weight
+    edge.npos = b.pos + (total + edge.weight) / max(1, edge.weight)
+    k.g[SEQ] += 1
+    edge.stamp = k.g[SEQ]
+
+
+@jit
+def shadow(k, be):
+    """The server of a probe: its own turn order over what is usable, moving no balancing state."""
+    b = k.backends[be]
+    actives = usable_actives(k, be)
+    backup = -1 if actives else first_backup_of(k, be)
+    for i in range(1, b.count + 1):
+        e = b.first + (b.shadow + i) % b.count
+        if eligible(k, be, e, actives, backup):
+            b.shadow = e - b.first
+            return e
+    return NO_SERVER
+
+
+@jit
+def take(k, e):
+    """A request is assigned to the server."""
+    edge = k.edges[e]
+    edge.served += 1
+    k.g[SEQ] += 1
+    edge.stamp = k.g[SEQ]
+
+
+@jit
+def give(k, e):
+    """A request leaves the server."""
+    edge = k.edges[e]
+    edge.served -= 1
+    k.g[SEQ] += 1
+    edge.stamp = k.g[SEQ]

@@ -1,0 +1,338 @@
+"""What the control plane may do to the data plane. Each command ends with nothing left ready."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hasim.sim.kernel.answer import answer, clone, detach, new_segment, record
+from hasim.sim.kernel.balance import enter_ring
+from hasim.sim.kernel.calendar import allocate, arm, free, ready, remove, schedule, unlink
+from hasim.sim.kernel.cpu import charge, rescale, settle_rate, stop_cpu
+from hasim.sim.kernel.draw import words
+from hasim.sim.kernel.layout import (
+    ADMIT,
+    ARP,
+    ATWORK,
+    CHECK,
+    CHECKS,
+    CONN,
+    CPU,
+    CUT,
+    DIAL,
+    ENTRY,
+    FAULTED,
+    FOREVER,
+    FREE,
+    GRANT,
+    HAPDUE,
+    HAPROXY,
+    HELD,
+    LOST,
+    NODE_SLOT,
+    NOW,
+    ORPHAN,
+    PROBE,
+    REFUSED,
+    RESP,
+    RETURN,
+    ROUTE,
+    RUN,
+    SEND,
+    SLOTTED,
+    SYN,
+    T_D,
+    T_DH,
+    WAITQ,
+    ZOMBIE,
+    entry,
+    jit,
+)
+from hasim.sim.kernel.loop import settle
+from hasim.sim.kernel.path import assign, release, reply, serve_queue
+from hasim.sim.kernel.work import off_work, pump
+from hasim.sim.trace import EOF, HTTP_502, OPEN
+
+CHECK_ENTITY = 3 << 40
+
+
+@jit
+def lose(k, s):
+    """The server behind slot s is gone: its peer sees a closed connection, or nothing at all."""
+    slot = k.slots[s]
+    unlink(k, k.g[NODE_SLOT] + s)
+    slot.flags &= ~HELD
+    slot.t_phase = FOREVER
+    if slot.flags & ZOMBIE:
+        free(k, s)
+    elif k.edges[slot.edge].connect >= 2:
+        slot.phase = LOST
+        arm(k, s)
+    else:
+        ready(k, s, CUT)
+
+
+@entry
+def crash(k, st):
+    """The process of station st ends; over edges that are silent now, nobody hears of it."""
+    station = k.stations[st]
+    station.frozen = 1  # nothing of its queue starts while it is taken apart
+    for s in range(k.slots.size):
+        slot = k.slots[s]
+        if slot.phase == FREE or slot.st != st:
+            continue
+        if slot.flags & ATWORK:
+            if slot.phase == CPU:
+                stop_cpu(k, s)
+            remove(k, s)
+            if slot.child >= 0:
+                k.slots[slot.child].parent = -1
+                k.slots[slot.child].flags |= ORPHAN
+                slot.child = -1
+            off_work(k, s)
+            lose(k, s)
+        elif slot.phase == RESP:
+            lose(k, s)
+    station.frozen = station.throttled = station.oom_sent = 0
+    station.heap = -1
+    station.nrun = 0
+    for e in range(k.edges.size):
+        edge = k.edges[e]
+        if edge.st == st:
+            edge.epoch += 1
+            if edge.connect < 2:
+                station.idle -= edge.idle
+                edge.idle = 0
+    settle(k)
+
+
+@entry
+def freeze(k, st):
+    """SIGSTOP."""
+    station = k.stations[st]
+    if station.frozen:
+        return
+    charge(k, st)
+    station.frozen = 1
+    if not station.dedicated:
+        settle_rate(k, st)
+        return
+    for s in range(k.slots.size):
+        slot = k.slots[s]
+        if slot.phase == CPU and slot.st == st and not slot.flags & PROBE:
+            slot.work = max(0, slot.t_phase - k.g[NOW])
+            slot.t_phase = FOREVER
+            slot.flags |= HELD
+            arm(k, s)
+
+
+@entry
+def thaw(k, st):
+    """SIGCONT."""
+    station = k.stations[st]
+    if not station.frozen:
+        return
+    charge(k, st)
+    station.frozen = 0
+    for s in range(k.slots.size):
+        slot = k.slots[s]
+        if slot.st != st or not slot.flags & HELD or not slot.flags & ATWORK:
+            continue
+        slot.flags &= ~HELD
+        if slot.phase == CPU:
+            slot.t_phase = k.g[NOW] + slot.work
+            arm(k, s)
+        else:
+            ready(k, s, slot.phase)
+    if not station.dedicated:
+        settle_rate(k, st)
+    pump(k, st)
+    settle(k)
+
+
+@entry
+def close_idle(k, st):
+    """The process closes its idle connections."""
+    for e in range(k.edges.size):
+        if k.edges[e].st == st:
+            k.stations[st].idle -= k.edges[e].idle
+            k.edges[e].idle = 0
+
+
+@entry
+def set_speed(k, st, speed):
+    """CPU work on the station takes 1/speed of its time from now on."""
+    station = k.stations[st]
+    rescale(k, st, station.speed / speed)
+    station.speed = speed
+
+
+@entry
+def set_connect(k, e, outcome):
+    """What a connect over edge e meets from now on."""
+    edge = k.edges[e]
+    edge.connect = outcome
+    if outcome == REFUSED and edge.st >= 0:
+        k.stations[edge.st].idle -= edge.idle
+        edge.idle = 0
+
+
+@entry
+def set_rotation(k, e, usable, running):
+    """A server enters or leaves the balancing tree."""
+    edge = k.edges[e]
+    entered = usable and not edge.usable
+    left = edge.usable and not usable
+    edge.running = running
+    if entered:
+        enter_ring(k, e)
+    edge.usable = usable
+    if entered:
+        serve_queue(k, e)
+    if left and k.backends[edge.be].redispatch:
+        s = k.queues[edge.queue].head
+        while s >= 0:
+            remove(k, s)
+            k.slots[s].edge = -1
+            k.slots[s].t_hap = FOREVER
+            ready(k, s, ROUTE)
+            s = k.queues[edge.queue].head
+    settle(k)
+
+
+@entry
+def set_maxconn(k, e, maxconn):
+    """Server maxconn, which slowstart moves."""
+    k.edges[e].maxconn = maxconn
+    serve_queue(k, e)
+    settle(k)
+
+
+@entry
+def shutdown_sessions(k, e):
+    """on-marked-down shutdown-sessions (reference/haproxy.md section 2)."""
+    for s in range(k.slots.size):
+        slot = k.slots[s]
+        if slot.phase == FREE or slot.edge != e or not slot.flags & SLOTTED:
+            continue
+        waiting = slot.flags & ATWORK or slot.phase in (SEND, RESP, LOST)
+        if waiting:
+            reply(k, s, HTTP_502, T_DH)
+        elif slot.retries == 0 and slot.phase in (SYN, ARP, CONN):
+            reply(k, s, EOF, T_D)
+    settle(k)
+
+
+@entry
+def submit_check(k, e, op, check, connect_by, answer_by, answer_within):
+    """Send one health check over edge e; op -1: a connect is enough. 0: no deadline."""
+    s = allocate(k)
+    slot = k.slots[s]
+    slot.flags = CHECK
+    slot.op, slot.check, slot.be = op, check, k.edges[e].be
+    slot.t_begin = k.g[NOW]
+    slot.t_hap = connect_by if connect_by > 0 else FOREVER
+    slot.answer_by = answer_by if answer_by > 0 else FOREVER
+    slot.answer_within = answer_within
+    if answer_by > 0:
+        slot.t_hap = min(slot.t_hap, answer_by)
+    slot.ordinal = np.uint64(k.g[CHECKS])
+    slot.entity = np.uint64(CHECK_ENTITY + check)
+    k.g[CHECKS] += 1
+    block = words(k, slot.ordinal, slot.entity, np.uint64(0), np.uint64(0))
+    slot.w2, slot.w3 = block[2], block[3]
+    assign(k, s, e)
+    ready(k, s, DIAL)
+    settle(k)
+
+
+@entry
+def freeze_balancer(k, b):
+    """SIGSTOP of a HAProxy process."""
+    k.balancers[b].frozen = 1
+
+
+@entry
+def thaw_balancer(k, b):
+    """SIGCONT of a HAProxy process: what came due meanwhile happens now."""
+    k.balancers[b].frozen = 0
+    for s in range(k.slots.size):
+        slot = k.slots[s]
+        if slot.phase == FREE or slot.be < 0:
+            continue
+        be = k.backends[slot.be]
+        if be.kind != HAPROXY or be.bal != b:
+            continue
+        if slot.flags & HAPDUE:
+            slot.flags &= ~HAPDUE
+            slot.t_hap = k.g[NOW]
+            arm(k, s)
+        if slot.flags & HELD and not slot.flags & ATWORK:
+            slot.flags &= ~HELD
+            ready(k, s, slot.phase)
+    settle(k)
+
+
+@entry
+def crash_balancer(k, b, silent):
+    """A HAProxy process ends: its clients see a close, or nothing if their way to it is silent."""
+    balancer = k.balancers[b]
+    balancer.epoch += 1
+    for s in range(k.slots.size):
+        slot = k.slots[s]
+        if slot.phase == FREE or slot.be < 0 or slot.flags & (ORPHAN | CHECK):
+            continue
+        be = k.backends[slot.be]
+        if be.kind != HAPROXY or be.bal != b or slot.phase == ENTRY:
+            continue
+        remove(k, s) if not slot.flags & ATWORK else None
+        release(k, s)
+        slot.flags &= ~HELD if not slot.flags & ATWORK else -1
+        if not silent:
+            if not answer(k, s, EOF, not slot.flags & ATWORK):
+                detach(k, s)
+            continue
+        n = s
+        if slot.flags & ATWORK:
+            n = clone(k, s)
+            detach(k, s)
+        k.slots[n].phase = LOST
+        k.slots[n].t_phase = k.slots[n].t_hap = FOREVER
+        arm(k, n)
+    balancer.conns = balancer.frozen = 0
+    for e in range(k.edges.size):
+        if k.edges[e].be >= 0 and k.backends[k.edges[e].be].kind == HAPROXY:
+            if k.backends[k.edges[e].be].bal == b and k.edges[e].st >= 0:
+                k.stations[k.edges[e].st].idle -= k.edges[e].idle
+                k.edges[e].idle = 0
+    settle(k)
+
+
+@entry
+def open_segment(k, faulted):
+    """A fault or a repair: what begins from now on belongs to a new segment."""
+    new_segment(k)
+    if faulted:
+        k.g[FAULTED] = 1
+
+
+@entry
+def start_node(k, node, t):
+    """Schedule a user, generator or container for the first time."""
+    schedule(k, node, t)
+
+
+@entry
+def charge_all(k):
+    """Bring the CPU accounts of all containers up to now (before they are read)."""
+    for st in range(k.stations.size):
+        charge(k, st)
+
+
+@entry
+def close_books(k):
+    """The run is over: every request still under way is booked as interrupted."""
+    for s in range(k.slots.size):
+        slot = k.slots[s]
+        if slot.phase != FREE and slot.user >= 0 and not slot.flags & ORPHAN:
+            record(k, s, OPEN)
+            slot.flags |= ORPHAN

@@ -1,0 +1,250 @@
+"""Record arrays of the data plane and the words for their small integers.
+
+All times are int64 ns; FOREVER is "no deadline". -1 is "none" for every index.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+import numpy as np
+from numba import njit
+
+FOREVER = 1 << 62
+NS = 1_000_000_000
+
+
+def jit(function):
+    """Compile without reference counting (`_nrt=False`): a helper call then costs nothing.
+
+    The option is private to numba; tests/sim/test_kernel.py asserts that it is honoured.
+    """
+    return njit(nogil=True, _nrt=False, error_model="numpy")(function)
+
+
+def entry(function):
+    """As jit, for the few functions that Python calls: their machine code is cached on disk."""
+    return njit(nogil=True, _nrt=False, cache=True, error_model="numpy")(function)
+
+
+# Phases of a slot. READY ones wait in the ready list for the current instant, TIMED ones in the
+# calendar, QUEUED ones in a FIFO queue (and in the calendar while they have a deadline).
+(
+    FREE,
+    ENTRY,  # timed: on the way to the entry point, or waiting for it in silence
+    ADMIT,  # queued: kernel backlog of a full frontend
+    ROUTE,  # ready: choose a server
+    QUEUE,  # queued: HAProxy's backend or server queue
+    DIAL,  # ready: a server is assigned, connect to it
+    SYN,  # timed: connect unanswered, next SYN retransmit
+    CONN,  # timed: connect and request under way
+    ARP,  # timed: no route, fails when the neighbour probes give up
+    FAIL,  # ready: the connect failed
+    TURN,  # timed: turn-around delay before the same server is tried again
+    SEND,  # timed: request sent into silence, next TCP retransmit
+    WAITQ,  # queued: waits for a worker of its service
+    CPU,  # timed (dedicated) or in the sharing heap of its container
+    IO,  # timed
+    CALL,  # waits for a child slot
+    POOL,  # queued: waits for a pooled connection
+    RUN,  # ready: go on with the step program
+    RESP,  # timed: answer sent into silence, next TCP retransmit
+    LOST,  # the peer died silently: only deadlines end this
+    BACKOFF,  # timed: client's own retry
+    CUT,  # ready: the connection to the server was cut
+    DONE,  # ready: the answer has reached HAProxy (or the direct caller)
+    ENTER,  # ready: the client sends (again)
+    GRANT,  # ready: a worker is free for the CPU step at hand
+    RETURN,  # ready: the nested call has ended
+    ADMITTED_IN,  # ready: a place among the frontend's connections is free
+) = range(27)
+
+# Flags of a slot.
+PROBE = 1  # shadow probe: a place in queues, nothing else
+CHECK = 2  # health check
+ORPHAN = 4  # nobody waits for the result
+ZOMBIE = 8  # HAProxy closed the stream; only the server's work is left
+WRITE = 16
+REPLAYED = 32
+REUSED = 64  # over an idle server connection
+NONFIRST = 128  # not the first request of its client connection
+SLOTTED = 256  # counted in edge.served
+WORKER = 512  # holds a worker
+ADMITTED = 1024  # holds a client connection of its own (no keep-alive)
+HELD = 2048  # an event came due while its process was frozen
+ATWORK = 4096  # counted in station.inflight
+PRESENT = 8192  # has reached the server (a later cut loses it)
+POOLED = 16384  # holds a pooled connection
+HAPDUE = 32768  # a HAProxy deadline passed while HAProxy was frozen
+
+SLOT = np.dtype(
+    [
+        ("phase", "i4"), ("flags", "i4"), ("user", "i4"), ("parent", "i4"), ("child", "i4"),
+        ("op", "i4"), ("pc", "i4"), ("nrand", "i4"), ("be", "i4"), ("edge", "i4"), ("st", "i4"),
+        ("retries", "i4"), ("term", "i4"), ("trynum", "i4"), ("seg", "i4"), ("queue", "i4"),
+        ("qnext", "i4"), ("qprev", "i4"), ("hchild", "i4"), ("hsib", "i4"), ("hprev", "i4"),
+        ("outcome", "i4"), ("check", "i4"), ("tries", "i4"), ("epoch", "i4"), ("pool", "i4"), ("redis", "i4"),
+        ("t_begin", "i8"), ("t_phase", "i8"), ("t_hap", "i8"), ("t_cli", "i8"), ("t_try", "i8"),
+        ("answer_within", "i8"), ("answer_by", "i8"), ("work", "i8"), ("tag", "f8"),
+        ("ordinal", "u8"), ("entity", "u8"), ("path", "u8"), ("w2", "u8"), ("w3", "u8"),
+    ],
+    align=True,
+)  # fmt: skip
+
+NODE = np.dtype(
+    [("t", "i8"), ("seq", "i8"), ("prev", "i4"), ("next", "i4"), ("bucket", "i4")], align=True
+)
+
+QUEUE_T = np.dtype([("head", "i4"), ("tail", "i4"), ("len", "i4")], align=True)
+
+STATION = np.dtype(
+    [
+        ("host", "i4"), ("workers", "i4"), ("busy", "i4"), ("queue", "i4"), ("is_async", "i4"),
+        ("backlog", "i4"), ("inflight", "i4"), ("idle", "i4"), ("frozen", "i4"),
+        ("dedicated", "i4"), ("nrun", "i4"), ("heap", "i4"), ("throttled", "i4"),
+        ("watch_drain", "i4"), ("oom_sent", "i4"), ("epoch", "i4"), ("up", "i4"),
+        ("t_upd", "i8"), ("period", "i8"), ("alloc", "f8"), ("rate", "f8"), ("virtual", "f8"),
+        ("quota", "f8"), ("period_used", "f8"), ("weight", "f8"), ("speed", "f8"),
+        ("cpu_ns", "f8"), ("throttled_ns", "f8"),
+        ("base_bytes", "i8"), ("conn_bytes", "i8"), ("req_bytes", "i8"), ("limit_bytes", "i8"),
+    ],
+    align=True,
+)  # fmt: skip
+
+HOST = np.dtype(
+    [("cores", "f8"), ("first", "i4"), ("count", "i4"), ("short", "i4"), ("nrun", "i4")],
+    align=True,
+)
+
+EDGE = np.dtype(
+    [
+        ("be", "i4"), ("st", "i4"), ("bal", "i4"), ("connect", "i4"), ("usable", "i4"),
+        ("running", "i4"), ("backup", "i4"), ("weight", "i4"), ("maxconn", "i4"),
+        ("maxqueue", "i4"), ("served", "i4"), ("idle", "i4"), ("queue", "i4"), ("epoch", "i4"),
+        ("errors", "i4"), ("error_limit", "i4"), ("observe", "i4"),
+        ("rtt", "i8"), ("stamp", "i8"), ("npos", "f8"),
+    ],
+    align=True,
+)  # fmt: skip
+
+# Backend kinds: DIRECT has no HAProxy in front (a client library or a call by address).
+DIRECT, HAPROXY = 0, 1
+ROUNDROBIN, LEASTCONN, FIRST, RANDOM, SOURCE = range(5)
+REUSE_NEVER, REUSE_SAFE, REUSE_ALWAYS = range(3)
+
+BACKEND = np.dtype(
+    [
+        ("kind", "i4"), ("bal", "i4"), ("first", "i4"), ("count", "i4"), ("algo", "i4"),
+        ("retries", "i4"), ("redispatch", "i4"), ("interval", "i4"), ("retry_on", "i4"),
+        ("reuse", "i4"), ("allbackups", "i4"), ("abortonclose", "i4"), ("queue", "i4"),
+        ("shadow", "i4"), ("nserv", "i4"), ("close_rule", "i4"),
+        ("t_connect", "i8"), ("t_server", "i8"), ("t_queue", "i8"), ("pos", "f8"),
+    ],
+    align=True,
+)  # fmt: skip
+
+BALANCER = np.dtype(
+    [("maxconn", "i4"), ("conns", "i4"), ("queue", "i4"), ("frozen", "i4"), ("epoch", "i4")],
+    align=True,
+)
+
+# Opcodes of a step program.
+OP_CPU, OP_IO, OP_CALL, OP_END = range(4)
+ROW = np.dtype(
+    [
+        ("code", "i4"), ("dist", "i4"), ("be", "i4"), ("op", "i4"), ("on_error", "i4"),
+        ("pool", "i4"), ("timeout", "i8"),
+    ],
+    align=True,
+)  # fmt: skip
+
+OPERATION = np.dtype(
+    [
+        ("pc", "i4"), ("be", "i4"), ("entry", "i4"), ("write", "i4"), ("service", "i4"),
+        ("status", "i4"), ("http", "i4"), ("keep_alive", "i8"),
+    ],
+    align=True,
+)  # fmt: skip
+
+CONST, EXP, UNIFORM, LOGNORMAL, QUANTILES, HYPEREXP = range(6)
+DIST = np.dtype(
+    [("kind", "i4"), ("first", "i4"), ("count", "i4"), ("a", "f8"), ("b", "f8")], align=True
+)
+
+OFF, THINKING, BUSY = range(3)
+USER = np.dtype(
+    [
+        ("state", "i4"), ("slot", "i4"), ("conn", "i4"), ("epoch", "i4"), ("flow", "i4"),
+        ("span", "i4"), ("last_span", "i4"), ("next_free", "i4"), ("ordinal", "i8"),
+        ("think", "i8"), ("t_last", "i8"), ("stop", "i8"),
+    ],
+    align=True,
+)  # fmt: skip
+SPAN = np.dtype([("start", "i8"), ("stop", "i8"), ("kill", "i8")], align=True)
+
+FLOW = np.dtype([("first", "i4"), ("count", "i4"), ("think", "i4")], align=True)
+MIX = np.dtype([("upto", "f8"), ("op", "i4")], align=True)
+
+# Arrival generators: rate pieces of the executor, or a shadow probe of one path.
+RATE = np.dtype([("t0", "i8"), ("t1", "i8"), ("r0", "f8"), ("slope", "f8"), ("sum0", "f8")])
+GENERATOR = np.dtype(
+    [
+        ("kind", "i4"), ("op", "i4"), ("first", "i4"), ("count", "i4"), ("at", "i4"),
+        ("poisson", "i4"), ("bad", "i4"), ("number", "i8"), ("every", "i8"), ("until", "i8"),
+        ("timeout", "i8"), ("sum", "f8"),
+    ],
+    align=True,
+)  # fmt: skip
+GEN_ARRIVALS, GEN_PROBE = 0, 1
+
+POOL_T = np.dtype([("size", "i4"), ("used", "i4"), ("queue", "i4"), ("wait", "i8")], align=True)
+PROBE_ROW = np.dtype([("t", "i8"), ("latency", "i8"), ("path", "i4"), ("outcome", "i4")])
+REQUEST_ROW = np.dtype(
+    [
+        ("t", "i8"), ("latency", "i8"), ("op", "i4"), ("edge", "i4"), ("outcome", "i4"),
+        ("term", "i4"), ("retries", "i4"), ("redispatched", "i4"),
+    ]
+)  # fmt: skip
+
+NOTICE = np.dtype([("t", "i8"), ("kind", "i4"), ("subject", "i4"), ("value", "i8")], align=True)
+N_CHECK, N_DRAINED, N_OBSERVED, N_OOM, N_GROW, N_FLUSH = range(6)
+
+# Termination letters of HAProxy's log (reference/haproxy.md 4.5), the columns of k.terms.
+TERMS = (
+    "200 ----", "503 SC--", "503 sC--", "503 SC-- NOSRV", "503 sQ--", "503 SQ--", "502 SH--",
+    "504 sH--", "eof SH--", "eof sC--", "502 DH--", "eof D---", "503 DC--", "4xx ----",
+    "5xx ----", "-1 C---", "open",
+)  # fmt: skip
+(
+    T_OK, T_SC, T_SCT, T_NOSRV, T_SQT, T_SQ, T_SH, T_SHT, T_EOF, T_EOFC, T_DH, T_D, T_DC, T_4XX,
+    T_5XX, T_CLIENT, T_OPEN,
+) = range(len(TERMS))  # fmt: skip
+
+# Connect outcomes of an edge (hasim.sim.world) and results of a health check below 100.
+CONNECTS, REFUSED, SILENT, NO_ROUTE = range(4)
+L4CON, L4TOUT, L7TOUT, L7RSP = -1, -2, -3, -4
+
+# Retry-on bits.
+ON_EMPTY, ON_TIMEOUT, ON_JUNK, ON_5XX = 1, 2, 4, 8
+
+# Globals (k.g), int64.
+(
+    NOW, SEQ, NOTES, READY_HEAD, READY_TAIL, FREE_HEAD, NODE_USER, NODE_GEN, NODE_SLOT, DAY, SHIFT,
+    MASK, POPS, SKIPS, WALKS, SAME_T, SAME_N, BUG, SEGMENT, NSEGMENT, NOPS, WARM, SECONDS,
+    ACTIVE, AREA_T, AREA, LATENCY_SUM, STARTED, FINISHED, KEEP_ALIVE, REPLAY, CLIENT_TIMEOUT,
+    CLIENT_CONNECT, CLIENT_RETRIES, CLIENT_BACKOFF, FREE_USER, MAX_USERS, NUSERS, DROPPED,
+    RETRIES, REDISPATCHES, REPLAYS, ITERATIONS, NPROBES, REQUESTS_ON, NREQUESTS, CHECKS, NFLOW,
+    VUS, NEVENTS, LINEAR_SYN, FAULTED, USED_SLOTS, UNTIL, CLIENT_RETRIED, KEY0, KEY1, OPEN_LOOP, INTERRUPTED, JITTER_PPM,
+) = range(60)  # fmt: skip
+N_GLOBALS = 64
+
+Kernel = namedtuple(
+    "Kernel",
+    "g slots nodes heads tails ready queues stations hosts edges backends balancers rows ops dists "
+    "table users spans flow mix gens rates pools notices hist sums started ok failed scratch "
+    "segments probes requests terms key",
+)
+"""g int64 (N_GLOBALS,); heads, tails int32 (buckets); ready int32 (slots); table float64 (n, 2);
+hist int64 (segments, ops, outcomes, BUCKETS) flat; sums float64 (segments, ops, outcomes) flat;
+started, ok, failed int64 (seconds, ops) flat; scratch int64 (BUCKETS,); segments int64 (starts);
+terms int64 (edges + 1, TERMS) flat; key uint64 (2,)."""

@@ -1,0 +1,320 @@
+"""Clients: iterations of virtual users, arrivals, shadow probes, the way in."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from hasim.sim.kernel.answer import (
+    answer,
+    count_active,
+    detach,
+    drop_connection,
+    second_of,
+)
+from hasim.sim.kernel.calendar import allocate, arm, push, ready, schedule
+from hasim.sim.kernel.draw import sample, unit, words
+from hasim.sim.kernel.layout import (
+    ADMIT,
+    ADMITTED,
+    ARP,
+    BUSY,
+    CLIENT_CONNECT,
+    CLIENT_TIMEOUT,
+    CONNECTS,
+    DROPPED,
+    ENTER,
+    ENTRY,
+    FOREVER,
+    FREE_USER,
+    KEEP_ALIVE,
+    MAX_USERS,
+    N_GROW,
+    NFLOW,
+    NODE_GEN,
+    NODE_USER,
+    NONFIRST,
+    NOPS,
+    NOW,
+    NS,
+    NUSERS,
+    OFF,
+    OPEN_LOOP,
+    PROBE,
+    REFUSED,
+    ROUTE,
+    SEGMENT,
+    STARTED,
+    THINKING,
+    UNTIL,
+    VUS,
+    WRITE,
+    jit,
+)
+from hasim.sim.kernel.path import reply, syn_offset
+from hasim.sim.kernel.work import RTO
+from hasim.sim.trace import NO_ENTRY, OPEN
+
+# The entity word of a demand: users count from 1, the rest lives above them.
+ARRIVALS = 1 << 40
+PROBES = 2 << 40
+
+
+@jit
+def begin(k, u, ordinal, entity):
+    """User u begins a request: which operation, how long the pause after it, its demand."""
+    user = k.users[u]
+    flow = k.flow[user.flow]
+    block = words(k, np.uint64(ordinal), np.uint64(entity), np.uint64(0), np.uint64(0))
+    x = unit(block[0])
+    op = k.mix[flow.first + flow.count - 1].op
+    for i in range(flow.first, flow.first + flow.count):
+        if x < k.mix[i].upto:
+            op = k.mix[i].op
+            break
+    user.think = sample(k, flow.think, block[1])
+    user.state = BUSY
+    s = allocate(k)
+    user.slot = s
+    slot = k.slots[s]
+    slot.user, slot.op = u, op
+    slot.ordinal, slot.entity = np.uint64(ordinal), np.uint64(entity)
+    slot.w2, slot.w3 = block[2], block[3]
+    slot.t_begin = k.g[NOW]
+    slot.t_cli = k.g[NOW] + k.g[CLIENT_TIMEOUT]
+    slot.seg = k.g[SEGMENT]
+    if k.ops[op].write:
+        slot.flags = WRITE
+    k.started[second_of(k, k.g[NOW]) * k.g[NOPS] + op] += 1
+    k.g[STARTED] += 1
+    count_active(k, 1)
+    return s
+
+
+@jit
+def enter(k, s):
+    """The client opens or reuses its connection to the way in of the operation."""
+    slot = k.slots[s]
+    op = k.ops[slot.op]
+    slot.be = op.be
+    slot.t_hap = FOREVER
+    slot.trynum = 0
+    u = slot.user
+    if op.entry < 0:
+        if u >= 0 and k.g[KEEP_ALIVE]:
+            if k.users[u].conn == k.backends[op.be].first:
+                slot.flags |= NONFIRST
+            k.users[u].conn = k.backends[op.be].first
+        ready(k, s, ROUTE)
+        return
+    if u >= 0:
+        user = k.users[u]
+        if user.conn >= 0:
+            same = user.conn == op.entry
+            alive = user.epoch == k.balancers[k.edges[op.entry].bal].epoch
+            if same and alive and k.g[NOW] - user.t_last <= op.keep_alive:
+                slot.flags |= NONFIRST
+            else:
+                drop_connection(k, u)
+    slot.t_try = k.g[NOW]
+    if not slot.flags & NONFIRST:
+        slot.t_hap = k.g[NOW] + k.g[CLIENT_CONNECT]
+    knock(k, s)
+
+
+@jit
+def knock(k, s):
+    """One try to get the connection, or the request, to the way in."""
+    slot = k.slots[s]
+    edge = k.edges[k.ops[slot.op].entry]
+    slot.phase = ENTRY
+    if edge.connect == REFUSED:
+        reply_entry(k, s)
+        return
+    if edge.connect != CONNECTS:
+        if slot.flags & NONFIRST:
+            slot.t_phase = k.g[NOW] + (RTO << min(slot.trynum, 10))
+        else:
+            slot.t_phase = slot.t_try + syn_offset(k, slot.trynum)
+        slot.trynum += 1
+        arm(k, s)
+        return
+    slot.trynum = -1  # through: what is left is the round trip
+    if edge.rtt == 0:
+        admit(k, s)
+        return
+    slot.t_phase = k.g[NOW] + (edge.rtt if slot.flags & NONFIRST else 2 * edge.rtt)
+    arm(k, s)
+
+
+@jit
+def reply_entry(k, s):
+    """The way in refused, or stayed silent for the client's connect timeout."""
+    k.slots[s].edge = -1
+    k.slots[s].t_phase = k.slots[s].t_hap = FOREVER
+    if not answer(k, s, NO_ENTRY, True):
+        detach(k, s)
+
+
+@jit
+def entry_event(k, s):
+    """The timer of a slot on its way in."""
+    if k.slots[s].trynum < 0:
+        admit(k, s)
+    else:
+        knock(k, s)
+
+
+@jit
+def admit(k, s):
+    """At the frontend: a new connection needs a place among maxconn, else the kernel backlog."""
+    slot = k.slots[s]
+    slot.t_phase = slot.t_hap = FOREVER
+    bal = k.edges[k.ops[slot.op].entry].bal
+    balancer = k.balancers[bal]
+    if slot.flags & NONFIRST:
+        ready(k, s, ROUTE)
+        return
+    if balancer.conns >= balancer.maxconn:
+        slot.phase = ADMIT
+        push(k, balancer.queue, s)
+        arm(k, s)
+        return
+    if not slot.flags & PROBE:
+        balancer.conns += 1
+    admitted(k, s)
+
+
+@jit
+def admitted(k, s):
+    """The connection is accepted."""
+    slot = k.slots[s]
+    if slot.user >= 0:
+        user = k.users[slot.user]
+        user.conn = k.ops[slot.op].entry
+        user.epoch = k.balancers[k.edges[user.conn].bal].epoch
+    ready(k, s, ROUTE)
+
+
+@jit
+def user_event(k, u):
+    """The calendar entry of a user: begin, go on, stop, or be interrupted."""
+    user = k.users[u]
+    now = k.g[NOW]
+    if user.state == BUSY:
+        # only the end of gracefulStop wakes a busy user: the iteration is interrupted
+        s = user.slot
+        if not answer(k, s, OPEN, False):
+            k.slots[s].t_cli = FOREVER
+            arm_orphan(k, s)
+        return
+    if k.g[OPEN_LOOP]:
+        if user.flow == 0:
+            user.next_free = k.g[FREE_USER]
+            k.g[FREE_USER] = u
+        else:
+            ready(k, begin(k, u, user.ordinal * k.g[NFLOW] + user.flow, ARRIVALS), ENTER)
+        return
+    if user.state == OFF:
+        user.state = THINKING
+        user.stop = k.spans[user.span].stop
+        k.g[VUS] += 1
+    elif now >= user.stop and user.flow == 0 or now >= k.spans[user.span].kill:
+        user.state = OFF
+        k.g[VUS] -= 1
+        drop_connection(k, u)
+        user.flow = 0
+        user.span += 1
+        if user.span < user.last_span:
+            schedule(k, k.g[NODE_USER] + u, k.spans[user.span].start)
+        return
+    ordinal = user.ordinal
+    user.ordinal += 1
+    ready(k, begin(k, u, ordinal, u + 1), ENTER)
+    if k.spans[user.span].kill < FOREVER:
+        schedule(k, k.g[NODE_USER] + u, k.spans[user.span].kill)
+
+
+@jit
+def arm_orphan(k, s):
+    """The client is gone: what does not need it any more goes on by itself, the rest ends."""
+    slot = k.slots[s]
+    if slot.phase == ENTRY or slot.phase == ADMIT:
+        detach(k, s)
+    else:
+        arm(k, s)
+
+
+@jit
+def rate_time(k, gen, need):
+    """When the cumulative rate of the executor reaches `need`; FOREVER if it never does."""
+    for i in range(gen.at, gen.first + gen.count):
+        piece = k.rates[i]
+        span = (piece.t1 - piece.t0) * 1e-9
+        total = piece.sum0 + piece.r0 * span + 0.5 * piece.slope * span * span
+        if need <= total:
+            gen.at = i
+            x = need - piece.sum0
+            root = math.sqrt(max(0.0, piece.r0 * piece.r0 + 2.0 * piece.slope * x))
+            dt = 2.0 * x / (piece.r0 + root) if piece.r0 + root > 0.0 else 0.0
+            return piece.t0 + np.int64(dt * 1e9)
+    return FOREVER
+
+
+@jit
+def next_arrival(k, i):
+    """Schedule the next arrival of generator i: evenly spaced (k6) or Poisson."""
+    gen = k.gens[i]
+    if gen.poisson:
+        block = words(
+            k, np.uint64(gen.number), np.uint64(ARRIVALS + 1), np.uint64(0), np.uint64(0)
+        )
+        gen.sum += -math.log(1.0 - unit(block[0]))
+    else:
+        gen.sum = float(gen.number)
+    schedule(k, k.g[NODE_GEN] + i, rate_time(k, gen, gen.sum))
+
+
+@jit
+def generator_event(k, i):
+    """An arrival or a shadow probe is due."""
+    gen = k.gens[i]
+    if gen.kind == 1:
+        probe(k, i)
+        return
+    number = gen.number
+    gen.number += 1
+    next_arrival(k, i)
+    u = k.g[FREE_USER]
+    if u < 0 and k.g[NUSERS] < min(k.g[MAX_USERS], k.users.size):
+        u = k.g[NUSERS]
+        k.g[NUSERS] += 1
+    elif u >= 0:
+        k.g[FREE_USER] = k.users[u].next_free
+    else:
+        k.g[DROPPED] += 1
+        return
+    k.users[u].ordinal = number
+    ready(k, begin(k, u, number * k.g[NFLOW], ARRIVALS), ENTER)
+
+
+@jit
+def probe(k, i):
+    """Send one shadow probe of path i."""
+    gen = k.gens[i]
+    number = gen.number
+    gen.number += 1
+    if k.g[NOW] + gen.every < gen.until:
+        schedule(k, k.g[NODE_GEN] + i, k.g[NOW] + gen.every)
+    entity = np.uint64(PROBES + i)
+    block = words(k, np.uint64(number), entity, np.uint64(0), np.uint64(0))
+    s = allocate(k)
+    slot = k.slots[s]
+    slot.flags = PROBE
+    slot.op, slot.check = gen.op, i
+    slot.ordinal, slot.entity = np.uint64(number), entity
+    slot.w2, slot.w3 = block[2], block[3]
+    slot.t_begin = k.g[NOW]
+    slot.t_cli = k.g[NOW] + gen.timeout
+    ready(k, s, ENTER)

@@ -1,0 +1,307 @@
+"""What a service does with a request: workers, CPU and I/O steps, pools, nested calls.
+
+A sync service holds a worker for the whole request, an async one only during its CPU steps. A
+shadow probe waits like a request but takes no worker, CPU, memory or pooled connection.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hasim.sim.kernel.answer import notice
+from hasim.sim.kernel.calendar import allocate, arm, free, push, ready, remove, unlink
+from hasim.sim.kernel.cpu import start_cpu
+from hasim.sim.kernel.draw import sample, step_word, words
+from hasim.sim.kernel.layout import (
+    ATWORK,
+    CALL,
+    CONST,
+    CPU,
+    DONE,
+    FOREVER,
+    GRANT,
+    HELD,
+    IO,
+    N_DRAINED,
+    N_OOM,
+    NODE_SLOT,
+    NOW,
+    NS,
+    OP_CPU,
+    OP_END,
+    OP_IO,
+    POOL,
+    POOLED,
+    PRESENT,
+    PROBE,
+    RESP,
+    ROUTE,
+    WAITQ,
+    WORKER,
+    WRITE,
+    ZOMBIE,
+    jit,
+)
+from hasim.sim.trace import OK
+
+RTO = NS // 5  # source: Linux TCP_RTO_MIN 200 ms, doubled each time (tcp(7), RFC 6298)
+
+
+@jit
+def memory_of(k, st):
+    """Resident bytes of the container now."""
+    x = k.stations[st]
+    return x.base_bytes + x.inflight * (x.req_bytes + x.conn_bytes) + x.idle * x.conn_bytes
+
+
+@jit
+def arrive(k, s):
+    """The request of slot s is in the service's socket."""
+    slot = k.slots[s]
+    station = k.stations[slot.st]
+    slot.flags |= PRESENT | ATWORK
+    slot.pc = k.ops[slot.op].pc
+    slot.t_phase = FOREVER
+    if not slot.flags & PROBE:
+        station.inflight += 1
+        if station.limit_bytes > 0 and not station.oom_sent:
+            if memory_of(k, slot.st) > station.limit_bytes:
+                station.oom_sent = 1
+                notice(k, N_OOM, slot.st, 0)
+    if station.is_async:
+        run(k, s)
+    elif seize(k, s):
+        run(k, s)
+
+
+@jit
+def seize(k, s):
+    """Take a worker, or join the queue (False)."""
+    slot = k.slots[s]
+    station = k.stations[slot.st]
+    if station.frozen or station.busy >= station.workers or k.queues[station.queue].len > 0:
+        slot.phase = WAITQ
+        push(k, station.queue, s)
+        arm(k, s)
+        return False
+    if not slot.flags & PROBE:
+        station.busy += 1
+        slot.flags |= WORKER
+    return True
+
+
+@jit
+def pump(k, st):
+    """Hand free workers to the queue of the service."""
+    station = k.stations[st]
+    queue = k.queues[station.queue]
+    while not station.frozen and queue.len > 0 and station.busy < station.workers:
+        s = queue.head
+        remove(k, s)
+        unlink(k, k.g[NODE_SLOT] + s)
+        if not k.slots[s].flags & PROBE:
+            station.busy += 1
+            k.slots[s].flags |= WORKER
+        ready(k, s, GRANT)
+
+
+@jit
+def release_worker(k, s):
+    """Slot s gives its worker back."""
+    slot = k.slots[s]
+    if slot.flags & WORKER:
+        slot.flags &= ~WORKER
+        k.stations[slot.st].busy -= 1
+    if k.queues[k.stations[slot.st].queue].len > 0:
+        pump(k, slot.st)
+
+
+@jit
+def hold(k, s, phase):
+    """The process is frozen: slot s goes on with `phase` at the thaw; its deadlines still run."""
+    slot = k.slots[s]
+    slot.phase = phase
+    slot.flags |= HELD
+    slot.t_phase = FOREVER
+    arm(k, s)
+
+
+@jit
+def after_cpu(k, s):
+    """A step of slot s is over: an async service lets go of the worker."""
+    slot = k.slots[s]
+    if k.stations[slot.st].is_async and slot.flags & WORKER:
+        release_worker(k, s)
+
+
+@jit
+def run(k, s):
+    """Go on with the step program of slot s until it has to wait."""
+    slot = k.slots[s]
+    station = k.stations[slot.st]
+    row = k.rows[slot.pc]
+    if row.code == OP_CPU:
+        if station.is_async and not slot.flags & WORKER and not seize(k, s):
+            return
+        cpu_step(k, s)
+    elif row.code == OP_IO:
+        slot.phase = IO
+        slot.t_phase = k.g[NOW] + draw_step(k, s, row.dist)
+        slot.pc += 1
+        arm(k, s)
+    elif row.code == OP_END:
+        slot.outcome = k.ops[slot.op].status
+        leave(k, s)
+    else:
+        call(k, s)
+
+
+@jit
+def draw_step(k, s, dist):
+    """The duration of a step; constants use no random word."""
+    if k.dists[dist].kind == CONST:
+        return np.int64(k.dists[dist].a)
+    return sample(k, dist, step_word(k, s))
+
+
+@jit
+def cpu_step(k, s):
+    """Slot s has its worker (or is a probe): do the CPU step at hand."""
+    slot = k.slots[s]
+    work = draw_step(k, s, k.rows[slot.pc].dist)
+    slot.pc += 1
+    if not slot.flags & PROBE:
+        start_cpu(k, s, work)
+        return
+    station = k.stations[slot.st]
+    rate = 1.0 if station.dedicated or station.nrun == 0 else max(station.rate, 1e-3)
+    slot.phase = CPU
+    slot.t_phase = k.g[NOW] + np.int64(work / (station.speed * rate))
+    arm(k, s)
+
+
+@jit
+def grant(k, s):
+    """A queued slot got its worker."""
+    if k.rows[k.slots[s].pc].code == OP_CPU:
+        cpu_step(k, s)
+    else:
+        run(k, s)
+
+
+@jit
+def call(k, s):
+    """Nested call: a pooled connection if the row asks for one, then a child slot."""
+    slot = k.slots[s]
+    row = k.rows[slot.pc]
+    if row.pool >= 0 and not slot.flags & POOLED:
+        pool = k.pools[row.pool]
+        if pool.used >= pool.size or k.queues[pool.queue].len > 0:
+            slot.phase = POOL
+            slot.pool = row.pool
+            slot.t_phase = k.g[NOW] + pool.wait
+            push(k, pool.queue, s)
+            arm(k, s)
+            return
+        if not slot.flags & PROBE:
+            pool.used += 1
+            slot.flags |= POOLED
+            slot.pool = row.pool
+    spawn(k, s)
+
+
+@jit
+def spawn(k, s):
+    """The child slot of the call at hand."""
+    c = allocate(k)
+    slot, child = k.slots[s], k.slots[c]
+    row = k.rows[slot.pc]
+    child.flags = slot.flags & PROBE
+    if k.ops[row.op].write:
+        child.flags |= WRITE
+    child.parent, child.op, child.be = s, row.op, row.be
+    child.ordinal, child.entity = slot.ordinal, slot.entity
+    child.path = slot.path * np.uint64(131) + np.uint64(slot.pc + 1)
+    block = words(k, child.ordinal, child.entity, child.path, np.uint64(0))
+    child.w2, child.w3 = block[2], block[3]
+    child.t_begin = k.g[NOW]
+    child.seg = slot.seg
+    if row.timeout < FOREVER:
+        child.t_cli = k.g[NOW] + row.timeout
+    slot.child = c
+    slot.phase = CALL
+    slot.t_phase = FOREVER
+    arm(k, s)
+    ready(k, c, ROUTE)
+
+
+@jit
+def give_pool(k, s):
+    """Slot s gives its pooled connection to the next who waits."""
+    slot = k.slots[s]
+    if not slot.flags & POOLED:
+        return
+    slot.flags &= ~POOLED
+    pool = k.pools[slot.pool]
+    pool.used -= 1
+    queue = k.queues[pool.queue]
+    while queue.len > 0 and pool.used < pool.size:
+        n = queue.head
+        remove(k, n)
+        k.slots[n].t_phase = FOREVER
+        unlink(k, k.g[NODE_SLOT] + n)
+        if not k.slots[n].flags & PROBE:
+            pool.used += 1
+            k.slots[n].flags |= POOLED
+        k.slots[n].phase = CALL
+        spawn(k, n)
+
+
+@jit
+def after_call(k, s):
+    """The nested call of slot s ended with slot.outcome (or its pool wait did)."""
+    slot = k.slots[s]
+    row = k.rows[slot.pc]
+    give_pool(k, s)
+    slot.pc += 1
+    if slot.outcome != OK and row.on_error > 0:
+        slot.outcome = row.on_error
+        leave(k, s)
+        return
+    slot.outcome = OK
+    run(k, s)
+
+
+@jit
+def off_work(k, s):
+    """Slot s is no longer the service's: worker, memory and place in the count are given back."""
+    slot = k.slots[s]
+    if not slot.flags & ATWORK:
+        return
+    station = k.stations[slot.st]
+    slot.flags &= ~ATWORK
+    if not slot.flags & PROBE:
+        station.inflight -= 1
+        if station.watch_drain and station.inflight == 0:
+            station.watch_drain = 0
+            notice(k, N_DRAINED, slot.st, 0)
+    release_worker(k, s)
+    give_pool(k, s)
+
+
+@jit
+def leave(k, s):
+    """The service answers; over a silent edge the answer waits for a TCP retransmit."""
+    slot = k.slots[s]
+    off_work(k, s)
+    if slot.flags & ZOMBIE:
+        free(k, s)
+        return
+    connect = k.edges[slot.edge].connect
+    if connect >= 2:  # SILENT or NO_ROUTE
+        slot.phase = RESP
+        slot.trynum = 0
+        slot.t_phase = k.g[NOW] + RTO
+        arm(k, s)
+        return
+    ready(k, s, DONE)
