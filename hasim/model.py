@@ -191,7 +191,7 @@ class Check:
     """A HAProxy health check of one server line (all durations in seconds).
 
     kind: "http" (option httpchk) or "tcp". timeout_check_s None: unset. fastinter/downinter
-    are already resolved to inter where unset.
+    are already resolved to inter where unset. port 0 and addr "": those of the server.
     """
 
     kind: str
@@ -205,6 +205,10 @@ class Check:
     timeout_check_s: float | None
     timeout_connect_s: float
     spread_checks: float = 0.0  # fraction
+    method: str = "OPTIONS"
+    port: int = 0
+    addr: str = ""
+    tls: bool = False
     where: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -233,6 +237,10 @@ class Server:
     on_marked_down: str = ""
     resolvers: str = ""
     init_addr: tuple[str, ...] = ("last", "libc")
+    minconn: int = 0
+    on_marked_up: str = ""
+    resolve_prefer: str = "ipv6"
+    tls: bool = False
     span: Span | None = None
     where: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
 
@@ -257,6 +265,12 @@ class Backend:
     abortonclose: bool = False
     log_health_checks: bool = False
     disable_on_404: bool = False
+    timeout_tunnel_s: float = INF
+    fullconn: int = 0  # 0: a tenth of the maxconn of the frontends that lead here
+    persist: bool = False
+    connection_mode: str = "keep-alive"  # | server-close | close
+    disabled: bool = False
+    state_from_file: str = "none"  # | local | global
     span: Span | None = None
     where: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
 
@@ -273,7 +287,12 @@ class Frontend:
     timeout_http_keep_alive_s: float = INF
     timeout_http_request_s: float = INF
     maxconn: int = 0
-    routes: tuple[tuple[str, str], ...] = ()  # (path prefix, backend) of `use_backend` rules
+    # (match, backend) of the `use_backend` rules, in order; match is "/prefix" (path_beg; "" is
+    # every request), "=/path" (exact) or "host:name" (the Host header).
+    routes: tuple[tuple[str, str], ...] = ()
+    connection_mode: str = "keep-alive"  # | server-close | close
+    disabled: bool = False
+    stats: bool = False  # answers the statistics page itself
     span: Span | None = None
     where: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
 
@@ -337,7 +356,8 @@ class Knob:
 
     value: the text in force. dialect: the units grammar of that file ("haproxy", "compose", ...).
     origin: a Span that can be patched, or the Default in force. effect: reload | restart |
-    recreate | dcs-edit | sentinel-set | live. insert: where to write it when it is a default.
+    recreate | dcs-edit | sentinel-set | live. insert: where to write it when it is a default, or
+    inherited from another place that serves others too; when set, it goes before origin.
     """
 
     name: str
@@ -346,7 +366,7 @@ class Knob:
     origin: Origin
     effect: str
     insert: Span | None = None
-    insert_text: str = ""  # with {value}; written at insert.start when origin is a Default
+    insert_text: str = ""  # with {value}; written at insert.start when insert is set
 
 
 @dataclass(frozen=True, slots=True)
