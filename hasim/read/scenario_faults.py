@@ -149,6 +149,7 @@ class FaultForm(Form):
     at: WhenField
     do: str
     target: str = ""
+    each: str = ""
     between: list[str] = []
     for_: TimeField | None = Field(None, alias="for")
     repeat: RepeatForm | None = None
@@ -173,7 +174,7 @@ class FaultForm(Form):
 ARGS = tuple(
     f
     for f in FaultForm.model_fields
-    if f not in ("at", "do", "target", "between", "for_", "repeat", "direction")
+    if f not in ("at", "do", "target", "each", "between", "for_", "repeat", "direction")
 )
 
 
@@ -207,7 +208,7 @@ def make_fault(form: FaultForm, node: Node, loc: Loc) -> tuple[Fault | None, lis
     repeat = form.repeat
     fault = Fault(
         do=name,
-        target=form.target,
+        target=form.target or form.each,
         at=form.at,
         lasts=form.for_,
         repeat_times=repeat.times if repeat else 1,
@@ -223,8 +224,9 @@ def make_fault(form: FaultForm, node: Node, loc: Loc) -> tuple[Fault | None, lis
 def _check_where(form: FaultForm, verb: Verb, wrong: Callable[..., None]) -> None:
     """Either a target or two hosts, as the verb wants."""
     if verb.between:
-        if form.target:
-            wrong(f"'{form.do}' takes between: [a, b], no target", "target", at_key=True)
+        for key in ("target", "each"):
+            if getattr(form, key):
+                wrong(f"'{form.do}' takes between: [a, b], no {key}", key, at_key=True)
         if len(form.between) != 2:
             wrong(f'\'{form.do}\' needs between: ["host:a", "host:b"]', "between")
         elif not all(b.startswith("host:") for b in form.between):
@@ -234,7 +236,11 @@ def _check_where(form: FaultForm, verb: Verb, wrong: Callable[..., None]) -> Non
         wrong(f"'{form.do}' takes a target, not between", "between", at_key=True)
     if form.direction:
         wrong(f"'{form.do}' takes no 'direction'", "direction", at_key=True)
-    if not form.target and not verb.anywhere:
+    if form.target and form.each:
+        wrong("either 'target' or 'each'", "each", at_key=True)
+    target = form.target or form.each
+    if not target and not verb.anywhere:
         wrong(f"'{form.do}' needs a target", "do", "hasim list targets shows what can be named")
-    if form.do == "power-off" and form.target and not form.target.startswith("host:"):
-        wrong("only a host can lose its power", "target", "write 'host:...' or use 'crash'")
+    if form.do == "power-off" and target and not target.startswith("host:"):
+        key = "target" if form.target else "each"
+        wrong("only a host can lose its power", key, "write 'host:...' or use 'crash'")

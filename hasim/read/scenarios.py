@@ -145,8 +145,9 @@ class _Reader(BudgetReader):
         steady = form.steady_state if own else self.form.steady_state
         held = self.budgets(steady, (*loc, "steady_state") if own else ("steady_state",))
         gaps = self.gaps(form.known_gaps, budgets, (*loc, "known_gaps"))
+        each, at = self.each(form, loc)
+        ones = self.unrolled(each, at) if each else []
         if load is None or any(f.severity == "error" for f in self.findings[before:]):
-            self.unrolled(form, loc)
             return []
         top = self.form
         made = Scenario(
@@ -167,8 +168,7 @@ class _Reader(BudgetReader):
             span=place(self.node, loc, key=True),
         )
         self.check_shares(made, loc)
-        unrolled = self.unrolled(form, loc)
-        return [made] if unrolled is None else [_for_each(made, form.each, o) for o in unrolled]
+        return [_for_each(made, each, one) for one in ones] if each else [made]
 
     def check_shares(self, made: Scenario, loc: Loc) -> None:
         for key, value in (("coverage", made.coverage), ("confidence", made.confidence)):
@@ -223,20 +223,29 @@ class _Reader(BudgetReader):
             made.append(KnownGap(gap.budget, gap.reason, gap.host, gap.until, span))
         return tuple(made)
 
-    def unrolled(self, form: ScenarioForm, loc: Loc) -> list[str] | None:
-        """What `each` stands for; None without `each`."""
-        if not form.each:
-            return None
-        if not any(form.each in (f.target, *f.between) for f in form.faults):
+    def each(self, form: ScenarioForm, loc: Loc) -> tuple[str, Loc]:
+        """The `each` of the scenario or of its faults, and where it stands; "" without one."""
+        found: list[tuple[str, Loc]] = [(form.each, (*loc, "each"))] if form.each else []
+        for i, fault in enumerate(form.faults):
+            if fault.each:
+                found.append((fault.each, (*loc, "faults", i, "each")))
+        for other, at in found[1:]:
+            if other != found[0][0]:
+                self.wrong("one scenario has only one 'each'", at, f"the first is '{found[0][0]}'")
+        if form.each and not any(form.each in (f.target, f.each, *f.between) for f in form.faults):
             self.wrong(f"no fault has the target '{form.each}'", (*loc, "each"))
+        return found[0] if found else ("", loc)
+
+    def unrolled(self, each: str, loc: Loc) -> list[str]:
+        """The targets that `each` stands for."""
         hosts, groups = names_of_hosts_and_groups(self.path.parent / self.form.stack)
-        if form.each == "host:*":
+        if each == "host:*":
             return [f"host:{h}" for h in hosts]
-        if form.each.endswith("[*]") and form.each[:-3] in groups:
-            return list(groups[form.each[:-3]])
+        if each.endswith("[*]") and each[:-3] in groups:
+            return list(groups[each[:-3]])
         known = ["host:*", *(f"{g}[*]" for g in groups)]
-        hint = did_you_mean(form.each, known) or f"one of {', '.join(known)}"
-        self.wrong(f"'{form.each}' selects nothing", (*loc, "each"), hint)
+        hint = did_you_mean(each, known) or f"one of {', '.join(known)}"
+        self.wrong(f"'{each}' selects nothing", loc, hint)
         return []
 
 
