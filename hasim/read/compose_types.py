@@ -15,6 +15,14 @@ from hasim.source import Span
 
 
 @dataclass(frozen=True, slots=True)
+class Insert:
+    """Where a new field of a map can be written: at span.start, before + "field: value"."""
+
+    span: Span
+    before: str
+
+
+@dataclass(frozen=True, slots=True)
 class PortMapping:
     """One published port (ranges are one entry per port). host_port 0: the engine chooses one."""
 
@@ -71,18 +79,20 @@ class ComposeHealthcheck:
     start_interval_s: float | None = None
     disable: bool = False
     span: Span | None = None
+    insert: Insert | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ComposeService:
     """One service after extends, merging and interpolation.
 
-    command and entrypoint are words; None when the image's own is in force; *_shell tells that
-    the file gives a string, which compose splits into words without starting a shell.
+    command and entrypoint are words; None when the image's own is in force; *_is_string: the file
+    gives a string, which compose splits into words without starting a shell.
     cpus 0, mem_limit_bytes 0, cpu_shares 0 and stop_grace_s None mean: not written. cpus and
     mem_limit_bytes come from `cpus`/`mem_limit` or deploy.resources.limits, whichever is written.
-    networks is empty together with network_mode when the service is on the default network only.
-    `extends` is the chain of (file, service) it was built from, nearest first.
+    A service that names no network is on "default". volumes: a relative bind source is resolved
+    like the file names. span is the service's name, file the (last) file that writes it. written
+    has the text of every scalar in `where`. extends: (file, service) of the bases, nearest first.
     """
 
     name: str
@@ -122,9 +132,10 @@ class ComposeService:
     profiles: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     extends: tuple[tuple[str, str], ...] = ()
-    insert: Span | None = None  # where a missing field can be written, see knobs()
-    indent: str = "    "
+    own: tuple[Span, ...] = ()  # its values in the project's own files, see knobs()
+    insert: Insert | None = None
     where: Mapping[str, Span] = field(default_factory=dict, repr=False)
+    written: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +155,8 @@ class ComposeProject:
     """All files of one project, as `docker compose config` would resolve them.
 
     files: every file read, extended ones included. tags: ("!reset"|"!override", Span) as used
-    (compose 1.29.2 refuses them).
+    (compose 1.29.2 refuses them). misplaced: services at the top level, which make compose refuse
+    the whole file; they are not in `services`.
     """
 
     name: str
@@ -153,4 +165,5 @@ class ComposeProject:
     networks: Mapping[str, Resource]
     volumes: Mapping[str, Resource]
     tags: tuple[tuple[str, Span], ...] = ()
+    misplaced: tuple[tuple[str, Span], ...] = ()
     where: Mapping[str, Span] = field(default_factory=dict, repr=False)
