@@ -21,7 +21,7 @@ FILE_LINES, FUNCTION_LINES, LINE_CHARS = 400, 60, 100
 # A bare name (`postgres`) is a container of a model; `example.*` is reserved for documentation.
 IDENTIFIERS = {"www.w3.org", "json-schema.org", "json.schemastore.org", "www.apache.org"}
 HOST = re.compile(r"\b(?:https?|git|ssh)://(?:[^\s/@]*@)?([A-Za-z0-9.-]+)")
-PRIVATE = re.compile(r"(127|10|192\.168|172\.(1[6-9]|2\d|3[01]))\.[\d.]+|.*example\.\w+")
+PRIVATE = re.compile(r"(0|127|10|192\.168|172\.(1[6-9]|2\d|3[01]))\.[\d.]+|.*example\.\w+")
 # Assembled, so that this file does not break its own rule.
 TOPS = "|".join(("home", "root", "Users", "work"))
 MACHINE_PATH = re.compile(rf"(?<![\w.~$}}])/(?:{TOPS})/\w")
