@@ -115,7 +115,8 @@ def t_quantile(p: float, freedom: int) -> float:
 def t_interval(values: Sequence[float] | np.ndarray, error: float) -> Estimate:
     """Student-t interval for the mean of one value per replication.
 
-    One value alone has the interval (-inf, inf); an infinite value makes the mean infinite.
+    One value alone has the interval (-inf, inf). One infinite value (never recovered, say) is a
+    proof that the mean is infinite.
     Raises ValueError without values.
     """
     x = np.asarray(values, dtype=float)
@@ -123,7 +124,8 @@ def t_interval(values: Sequence[float] | np.ndarray, error: float) -> Estimate:
     if n == 0:
         raise ValueError("no samples")
     if not np.isfinite(x).all():
-        return Estimate(math.inf, -math.inf, math.inf, n)
+        worst = math.inf if (x == math.inf).any() else -math.inf
+        return Estimate(worst, worst, worst, n)
     mean = float(x.mean())
     if n == 1:
         return Estimate(mean, -math.inf, math.inf, n)
