@@ -139,7 +139,7 @@ class Instance:
     """One container (or plain process) on one host.
 
     kind is the component that understands it ("haproxy", "service"); restart is Docker's policy
-    ("no", "always", "unless-stopped", "on-failure[:n]"); cpus 0 and mem_limit_bytes 0 mean no limit.
+    ("no", "always", "unless-stopped", "on-failure[:n]"); cpus 0, mem_limit_bytes 0: no limit.
     """
 
     name: str

@@ -18,7 +18,7 @@ from hasim.source import Default, Span
 
 NS = 1_000_000_000
 
-# What a connect over one edge (a `server` line, a client's way in, a service-to-service call) meets.
+# What a connect over one edge (a `server` line, a client's way in, a call to a service) meets.
 CONNECTS, REFUSED, SILENT, NO_ROUTE = range(4)
 
 # Results of a health check slot: an HTTP status (>= 100) or one of these.
@@ -51,7 +51,7 @@ class World:
 
     # ---- randomness and timeline -------------------------------------------------------------
     def draw(self, process: str, tick: int, purpose: str = "") -> float:
-        """A uniform number in [0, 1) that depends on (seed, replication, process, tick, purpose)."""
+        """A uniform number in [0, 1) made of (seed, replication, process, tick, purpose)."""
         raise NotImplementedError
 
     def log(
@@ -76,7 +76,7 @@ class World:
 
     # ---- commands on instances (service containers), by instance name ------------------------
     def crash(self, instance: str) -> None:
-        """The process dies: its requests end (their callers see FIN/RST), idle connections vanish."""
+        """The process dies: its requests end (callers see FIN/RST), idle connections vanish."""
         raise NotImplementedError
 
     def freeze(self, instance: str) -> None:
@@ -145,7 +145,7 @@ class World:
         raise NotImplementedError
 
     def observed(self, edge: Edge) -> simpy.Event:
-        """Fires when live traffic reached `error-limit` consecutive errors (`observe`); re-arm it."""
+        """Fires at `error-limit` consecutive errors of live traffic (`observe`); re-arm it."""
         raise NotImplementedError
 
     # ---- views -------------------------------------------------------------------------------
