@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from hasim.errors import Finding
 from hasim.source import Origin, Span
@@ -174,6 +175,7 @@ class Host:
     memory_bytes: int
     boot: Dist = Dist("const", 60.0)
     span: Span | None = None
+    addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +381,20 @@ class BootFailure:
     audit_id: str = ""
 
 
+class Route(NamedTuple):
+    """The way to the operations of one service, for users or for a calling service.
+
+    via: vip | dns | address for users, call for services. balancer, frontend and backend are ""
+    when the instances of the service are reached directly.
+    """
+
+    via: str
+    balancer: str
+    frontend: str
+    backend: str
+    service: str
+
+
 @dataclass(frozen=True, slots=True)
 class Stack:
     """Everything that the files of one folder say, resolved. `load()` in hasim.stack makes it."""
@@ -398,6 +414,10 @@ class Stack:
     findings: tuple[Finding, ...] = ()
     boot_failures: tuple[BootFailure, ...] = ()
     knobs: tuple[Knob, ...] = ()
+    op_entries: Mapping[str, Route] = field(default_factory=dict)  # "service/op" -> users' way
+    call_routes: Mapping[str, Route] = field(default_factory=dict)  # "caller->target" -> way
+    boot_order: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)  # by host
+    kernel: Mapping[str, float] = field(default_factory=dict)  # sysctl values of stack.yaml
 
     def instance(self, name: str) -> Instance:
         """The instance of that name; KeyError if there is none."""
