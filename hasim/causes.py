@@ -177,10 +177,10 @@ def _came_back(view: View, server: Server, fault: FaultSpan, up_s: float) -> Cau
         return None
     took = up_s - fault.repair_s
     if math.isfinite(took):
-        span, note = place(check.where, "rise", "inter_s", fallback=server.span)
+        span, note = place(check.where, "rise", fallback=server.span)
         text = (
             f"{server.name} was back in rotation {took:.1f} s after the repair: "
-            f"rise {check.rise}, inter {check.inter_s * 1000:.0f}{note}"
+            f"rise {check.rise}{note}, inter {check.inter_s * 1000:.0f}"
         )
         return Cause(text, span=span, seconds=took)
     late = max(view.trace.duration_s - fault.repair_s, 0.0)

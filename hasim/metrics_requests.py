@@ -62,13 +62,14 @@ def operations(view: View, tags: Tags) -> list[int]:
 
 def counts(view: View, tags: Tags) -> np.ndarray:
     """Requests by outcome and latency bucket that the tags select; int64 (OUTCOMES, BUCKETS)."""
-    trace = view.trace
-    segments = np.flatnonzero(view.segments(tags.get("window", "")))
-    out = np.zeros(trace.hist.shape[2:], dtype=np.int64)
-    ops = operations(view, tags)
-    for g in segments:
-        for o in ops:
-            out += trace.hist[g, o]
+    window, ops = tags.get("window", ""), tuple(operations(view, tags))
+    if (window, ops) not in view.tables:
+        total = np.zeros(view.trace.hist.shape[2:], dtype=np.int64)
+        for g in np.flatnonzero(view.segments(window)):
+            for o in ops:
+                total += view.trace.hist[g, o]
+        view.tables[window, ops] = total
+    out = view.tables[window, ops].copy()
     allowed = STATUS.get(tags.get("status", "*"), ())
     out[[o for o in _ALL if o not in allowed]] = 0
     return out

@@ -87,6 +87,8 @@ class View:
 
     def __init__(self, trace: Trace, scenario: Scenario, stack: Stack):
         self.trace, self.scenario, self.stack = trace, scenario, stack
+        # (window, operations) -> requests by outcome and bucket; budgets ask for few of them
+        self.tables: dict[tuple[str, tuple[int, ...]], np.ndarray] = {}
 
     # ---- faults and windows --------------------------------------------------------------------
     @cached_property

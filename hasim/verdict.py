@@ -160,7 +160,7 @@ def decide(
         requests=sum(m.requests for m in measured),
         budgets=tuple(rows),
         metrics=_summaries(ran, (1.0 - confidence) / 2),
-        causes=_row_causes(scenario, rows, reason),
+        causes=_row_causes(scenario, rows, reason, len(measured)),
         assumptions=stack.assumptions,
         worst=_worst(rows, measured),
         looks=stats.looks(scenario.replications),
@@ -243,14 +243,17 @@ def _overall(rows: Sequence[Row], stale: Sequence[str]) -> tuple[str, str]:
     return "pass", ""
 
 
-def _row_causes(scenario: Scenario, rows: Sequence[Row], reason: str) -> tuple[Cause, ...]:
+def _row_causes(
+    scenario: Scenario, rows: Sequence[Row], reason: str, replications: int
+) -> tuple[Cause, ...]:
     """The reason of the verdict and the violating replications, as sentences."""
     out = [Cause(reason, span=scenario.span)] if reason else []
     for row in rows:
         if row.violations and row.verdict != "pass":
             runs = ", ".join(str(r) for r, _ in row.violations[:10])
-            more = f" and {len(row.violations) - 10} more" if len(row.violations) > 10 else ""
-            text = f"{row.name} {row.threshold}: violated in replications {runs}{more}"
+            runs += ", ..." if len(row.violations) > 10 else ""
+            count = f"{len(row.violations)} of {replications} replications"
+            text = f"{row.name} {row.threshold}: violated in {count}, worst first: {runs}"
             out.append(Cause(f"{text} (seed {row.violations[0][1]})", span=row.span))
     return tuple(out)
 

@@ -105,6 +105,7 @@ def judge_row(
     else:
         observed, ci, verdict, note = _by_share(x, holds, threshold, coverage, error)
         if how == "absolute" and not holds.all():
+            observed = float(x[np.argmax(np.abs(x))])
             verdict, note = "fail", f"broken in {int((~holds).sum())} of {len(x)} runs"
     if missing:
         verdict = "inconclusive" if verdict == "pass" else verdict
@@ -149,7 +150,7 @@ def _by_share(
     """P(it holds in a run) by its exact interval, against `coverage`.
 
     Shown is the same statement in the unit of the metric: the value that a share `coverage` of
-    runs keeps, with its exact interval; for == and != the interval is that of P itself.
+    runs keeps, with its exact interval; == and != (other than zero) have no such interval.
     """
     held, n = int(holds.sum()), len(x)
     low, high = stats.clopper_pearson(held, n, error)
@@ -159,13 +160,13 @@ def _by_share(
     elif high < coverage:
         verdict = "fail"
     note = f"holds in {held} of {n} runs: P in [{100 * low:.1f}, {100 * high:.1f}] %"
-    if threshold.operator in ("<", "<="):
+    if threshold.operator in ("<", "<=") or (threshold.operator == "==" and threshold.limit == 0):
         observed, least, most = stats.quantile_interval(x, coverage, error)
     elif threshold.operator in (">", ">="):
         observed, most, least = (-v for v in stats.quantile_interval(-x, coverage, error))
     else:
         broken = x[~holds]
-        return float(broken[0] if len(broken) else x[0]), (low, high), verdict, note
+        return float(broken[0] if len(broken) else x[0]), (math.nan, math.nan), verdict, note
     if threshold.aggregate == "p":
         # The user also named a quantile: what was seen must keep to it before it passes.
         q = threshold.q if threshold.operator in ("<", "<=") else 1.0 - threshold.q

@@ -1,0 +1,90 @@
+"""verdict.json: the verdict for other programs (schema 1, described in docs/results.md)."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from hasim.causes_text import Cause
+from hasim.verdict import ScenarioVerdict, Verdict
+
+SCHEMA = 1
+
+
+def render(verdict: Verdict) -> str:
+    """The text of verdict.json; what is not finite is null."""
+    return json.dumps(document(verdict), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def document(verdict: Verdict) -> dict[str, Any]:
+    """verdict.json as plain dicts and lists."""
+    return {
+        "schema": SCHEMA,
+        "hasim": verdict.hasim,
+        "seed": verdict.seed,
+        "stack_sha256": verdict.stack_sha256,
+        "inputs": [{"path": path, "sha256": sha} for path, sha in verdict.inputs],
+        "scenarios": [_scenario(s) for s in verdict.scenarios],
+    }
+
+
+def number(value: float) -> float | int | None:
+    """A JSON number of at most twelve digits; whole numbers without a fraction."""
+    if not math.isfinite(value):
+        return None
+    short = float(f"{value:.12g}")
+    return int(short) if short == int(short) and abs(short) < 2**53 else short
+
+
+def _scenario(s: ScenarioVerdict) -> dict[str, Any]:
+    return {
+        "name": s.name,
+        "verdict": s.verdict,
+        "study": s.study,
+        "replications": s.replications,
+        "simulated_s": number(s.simulated_s),
+        "requests": s.requests,
+        "budgets": [
+            {
+                "metric": r.metric,
+                "tags": dict(r.tags),
+                "threshold": r.threshold,
+                "observed": number(r.observed),
+                "ci": [number(end) for end in r.ci],
+                "limit": number(r.limit),
+                "margin": number(r.margin),
+                "verdict": r.verdict,
+                "waived_by": r.waived_by or None,
+            }
+            for r in s.budgets
+        ],
+        "metrics": [
+            {
+                "metric": m.metric,
+                "tags": dict(m.tags),
+                "aggregate": m.aggregate,
+                "mean": number(m.mean),
+                "ci": [number(end) for end in m.ci],
+                "min": number(m.min),
+                "max": number(m.max),
+                "n": m.n,
+            }
+            for m in s.metrics
+        ],
+        "causes": [_cause(c) for c in s.causes],
+        "assumptions": [
+            {"name": a.name, "value": a.value, "source": a.source} for a in s.assumptions
+        ],
+    }
+
+
+def _cause(cause: Cause) -> dict[str, Any]:
+    return {
+        "text": cause.text,
+        "file": cause.span.file if cause.span else None,
+        "line": cause.span.line if cause.span else None,
+        "col": cause.span.col if cause.span else None,
+        "seconds": number(cause.seconds),
+        "requests": cause.requests,
+    }
