@@ -14,13 +14,12 @@ from functools import lru_cache
 
 from hasim.errors import Finding, did_you_mean
 from hasim.read import haproxy_words as hw
-from hasim.read.haproxy_lines import CutError, Word, cut
-from hasim.read.haproxy_tree import Ignored, Line, Section, Tree, show
+from hasim.read.haproxy_lines import CutError, Word, cut, evaluate
+from hasim.read.haproxy_tree import Ignored, Line, Section, Tree, decode, show
 from hasim.source import Span
 
 __all__ = ["Ignored", "Line", "Section", "Tree", "Word", "read", "show"]
 
-MAX_CHARS = 8 * 2**20  # a file of 20,000 backends is smaller
 MAX_FINDINGS = 200
 # Words whose second word says what the line does.
 FAMILIES = hw.words(
@@ -48,6 +47,7 @@ class _Reader:
     kind: str = ""
     lines: list[Line] = field(default_factory=list)
     branches: list[tuple[bool, bool, Span]] = field(default_factory=list)  # (live, taken, .if)
+    closed: set[int] = field(default_factory=set)  # ids of the .if that have had their .else
 
     def say(self, severity: str, code: str, text: str, span: Span | None, hint: str = "") -> None:
         """Add a finding; beyond MAX_FINDINGS they are only counted."""
@@ -57,6 +57,7 @@ class _Reader:
             self.dropped += 1
 
     def error(self, code: str, text: str, span: Span | None, hint: str = "") -> None:
+        """HAProxy refuses the file."""
         self.say("error", code, text, span, hint)
 
     def warn(self, code: str, text: str, span: Span | None, hint: str = "") -> None:
@@ -81,7 +82,8 @@ class _Reader:
                     Span(self.file, number, 1, start, stop),
                     "end the file with a newline",
                 )
-            self.line(text[start:stop], number, start)
+            if stop > start:
+                self.line(text[start:stop], number, start)
             start = stop + 1
         self.close()
         for _, _, span in self.branches:
@@ -177,7 +179,7 @@ class _Reader:
     def condition(self, words: list[Word], number: int) -> None:
         """.if, .elif, .else, .endif: only integers are decided, else the first branch is taken."""
         name, span = words[0].text, words[0].span
-        value = words[1].text if len(words) > 1 else ""
+        value = " ".join(w.text for w in words[1:])
         if name == ".if":
             taken = self.decide(value, span)
             self.branches.append((taken, taken, span))
@@ -194,21 +196,29 @@ class _Reader:
             self.branches.pop()
         else:
             _, taken, opened = self.branches.pop()
+            if id(opened) in self.closed:
+                self.error("HA128", f"'{name}' after '.else'", span)
+            if name == ".else":
+                self.closed.add(id(opened))
             now = not taken and (name == ".else" or self.decide(value, span))
             self.branches.append((now, taken or now, opened))
         self.lines.append(Line(tuple(words), True, self.live))
 
-    def decide(self, value: str, span: Span) -> bool:
-        """The value of a condition; an expression counts as true, with a warning."""
-        if re.fullmatch(r"[0-9]*", value, re.ASCII):
-            return bool(value.strip("0"))
-        self.warn(
-            "HA128",
-            f"the condition '{show(value)}' is not evaluated; it is taken as true",
-            span,
-            "check that the lines under it are the ones in force",
-        )
-        return True
+    def decide(self, text: str, span: Span) -> bool:
+        """The value of a condition; what only the binary knows counts as true, with a warning."""
+        try:
+            value = evaluate(text, self.env)
+        except ValueError:
+            self.error("HA128", f"the condition '{show(text)}' cannot be parsed", span)
+            return False
+        if value is None:
+            self.warn(
+                "HA128",
+                f"the condition '{show(text)}' is not evaluated; it is taken as true",
+                span,
+                "check that the lines under it are the ones in force",
+            )
+        return value is not False
 
     def close(self) -> None:
         """Finish the open section."""
@@ -348,30 +358,6 @@ class _Reader:
             self.warn("HA130", text, line.span)
 
 
-def _decode(data: bytes | str, file: str) -> tuple[str, str, list[Finding]]:
-    """(text, encoding, findings); an empty text if the data is no configuration."""
-    start = Span(file, 1, 1)
-    if len(data) > MAX_CHARS:
-        size = f"{len(data) / 2**20:.1f}"
-        text = f"{size} MiB is too large for a HAProxy configuration (limit 8 MiB)"
-        return "", "utf-8", [Finding("error", "HA120", text, start)]
-    encoding = "utf-8"
-    findings = []
-    try:
-        content = data if isinstance(data, str) else data.decode("utf-8")
-    except UnicodeDecodeError:
-        content, encoding = bytes(data).decode("latin-1"), "latin-1"  # type: ignore[arg-type]
-        text = "the file is not UTF-8; it is read as Latin-1"
-        findings.append(Finding("warning", "HA120", text, start))
-    if "\0" in content:
-        text = "binary data (a NUL character); not a HAProxy configuration"
-        return "", encoding, [Finding("error", "HA120", text, start, "UTF-16? Save it as UTF-8")]
-    if content.startswith("\ufeff"):
-        text = "the file starts with a byte order mark; HAProxy refuses it"
-        findings.append(Finding("error", "HA120", text, start, "save it as UTF-8 without BOM"))
-    return content, encoding, findings
-
-
 def read(
     data: bytes | str, file: str = "haproxy.cfg", env: Mapping[str, str] | None = None
 ) -> tuple[Tree, list[Finding]]:
@@ -382,7 +368,7 @@ def read(
     HA125 wrong argument, HA126 undefined, HA127 ambiguous, HA128 condition, HA129 variable unset,
     HA130 not simulated.
     """
-    text, encoding, findings = _decode(data, file)
+    text, encoding, findings = decode(data, file)
     if any(f.severity == "error" for f in findings) and not text:
         return Tree(file, encoding=encoding), findings
     reader = _Reader(file, dict(env or {}), findings)

@@ -169,3 +169,25 @@ class _Cutter:
             self.end()
             self.word, self.shared = [], True
         self.add(parts[-1] if parts else "")
+
+
+_TERM = (
+    r"!*\(*!*(?:-?[0-9]+|(?:defined|feature|streq|strneq|strstr|version_atleast|version_before|"
+    r"openssl_version_atleast|openssl_version_before|ssllib_name_startswith|awslc_api_atleast|"
+    r"awslc_api_before|enabled)\([^()]*\))\)*"
+)
+_CONDITION = re.compile(rf" *|{_TERM}(?: *(?:&&|\|\|) *{_TERM})*", re.ASCII)
+
+
+def evaluate(condition: str, env: Mapping[str, str]) -> bool | None:
+    """The value of the expression of a .if (manual 2.4), None if only the binary knows it.
+
+    ValueError if HAProxy could not parse it.
+    """
+    if not _CONDITION.fullmatch(condition):
+        raise ValueError("unparsable condition")
+    if re.fullmatch(r"-?[0-9]*", condition, re.ASCII):
+        return bool(condition.strip("-0"))
+    if found := re.fullmatch(r"(!?)defined\(([^()]*)\)", condition):
+        return (found[2] in env) != bool(found[1])
+    return None

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hasim.errors import Finding
 from hasim.read.haproxy_lines import Word
 from hasim.source import Span
+
+MAX_CHARS = 4 * 2**20  # a file of 10,000 backends is smaller
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +82,27 @@ def show(text: str) -> str:
     """A word of a file made fit for a message: one line, printable, not too long."""
     text = text if len(text) <= 60 else text[:57] + "..."
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def decode(data: bytes | str, file: str) -> tuple[str, str, list[Finding]]:
+    """(text, encoding, findings); an empty text if the data is no configuration."""
+    start = Span(file, 1, 1)
+    if len(data) > MAX_CHARS:
+        size = f"{len(data) / 2**20:.1f}"
+        text = f"{size} MiB is too large for a HAProxy configuration (limit 4 MiB)"
+        return "", "utf-8", [Finding("error", "HA120", text, start)]
+    encoding = "utf-8"
+    findings = []
+    try:
+        content = data if isinstance(data, str) else data.decode("utf-8")
+    except UnicodeDecodeError:
+        content, encoding = bytes(data).decode("latin-1"), "latin-1"  # type: ignore[arg-type]
+        text = "the file is not UTF-8; it is read as Latin-1"
+        findings.append(Finding("warning", "HA120", text, start))
+    if "\0" in content:
+        text = "binary data (a NUL character); not a HAProxy configuration"
+        return "", encoding, [Finding("error", "HA120", text, start, "UTF-16? Save it as UTF-8")]
+    if content.startswith("\ufeff"):
+        text = "the file starts with a byte order mark; HAProxy refuses it"
+        findings.append(Finding("error", "HA120", text, start, "save it as UTF-8 without BOM"))
+    return content, encoding, findings
