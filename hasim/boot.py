@@ -13,6 +13,7 @@ from hasim.errors import Finding
 from hasim.linking import Names, claims, is_address, overlap
 from hasim.model import Balancer, BootFailure, Port
 from hasim.read.compose_types import ComposeProject
+from hasim.source import Span
 
 # Codes of hasim.read.compose: compose refuses the whole project, yet its services can be read.
 REFUSALS = frozenset({"HA141", "HA144", "HA147", "HA148", "HA149"})
@@ -33,11 +34,11 @@ def check(
 ) -> tuple[tuple[BootFailure, ...], Order, list[Finding]]:
     """(failures, boot order by host, warnings of things that must exist beforehand)."""
     order = boot_order(placed)
-    failures = [f for host in refusals for f in _rejected(host, refusals[host], placed)]
-    failures += _port_claims(placed, order, names)
-    failures += _dependents(placed, failures)
-    failures += _unresolved(placed, balancers, failures)
-    return tuple(dict.fromkeys(failures)), order, _external(projects)
+    rejected = [f for host in refusals for f in _rejected(host, refusals[host], placed)]
+    own = _port_claims(placed, order, names) + _never_healthy(placed)
+    own += _dependents(placed, own)
+    own += _unresolved(placed, balancers, own)
+    return tuple(dict.fromkeys(rejected + own)), order, _external(projects)
 
 
 def boot_order(placed: Iterable[Placed]) -> Order:
@@ -52,12 +53,10 @@ def boot_order(placed: Iterable[Placed]) -> Order:
     for host, here in by_host.items():
         left = {p.name: {d for d, _ in p.instance.depends_on} for p in here}
         groups: list[tuple[str, ...]] = []
-        done: set[str] = set()
         while left:
-            ready = [n for n, needs in left.items() if not (needs & set(left)) - done]
+            ready = [n for n, needs in left.items() if not needs & set(left)]
             ready = ready or list(left)  # a circle: compose refuses it, see REFUSALS
             groups.append(tuple(ready))
-            done |= set(ready)
             for name in ready:
                 del left[name]
         order[host] = tuple(groups)
@@ -110,9 +109,35 @@ def _port_claims(placed: Sequence[Placed], order: Order, names: Names) -> list[B
     return made
 
 
+def _never_healthy(placed: Sequence[Placed]) -> list[BootFailure]:
+    """compose does not start what waits for the health of something without a healthcheck.
+
+    An image may bring its own check; of the services of profile.yaml the files say it all.
+    """
+    by_name = {p.name: p.instance for p in placed}
+    return [
+        BootFailure(
+            p.name,
+            f"it waits for {name} to be healthy, which has no healthcheck",
+            _depends_span(p, by_name[name].compose_service),
+        )
+        for p in placed
+        for name, condition in p.instance.depends_on
+        if condition == "service_healthy"
+        and by_name[name].healthcheck is None
+        and by_name[name].kind != "other"
+    ]
+
+
+def _depends_span(one: Placed, service: str) -> Span | None:
+    needs = one.service.depends_on if one.service else ()
+    return next((d.span for d in needs if d.service == service), one.instance.span)
+
+
 def _dependents(placed: Sequence[Placed], failures: Sequence[BootFailure]) -> list[BootFailure]:
     """What depends on something that does not start is not started by compose either."""
     down = {f.instance for f in failures}
+    by_name = {p.name: p.instance for p in placed}
     made: list[BootFailure] = []
     grown = True
     while grown:
@@ -123,7 +148,8 @@ def _dependents(placed: Sequence[Placed], failures: Sequence[BootFailure]) -> li
             missing = [d for d, _ in one.instance.depends_on if d in down]
             if missing:
                 text = f"its dependency {missing[0]} does not start"
-                made.append(BootFailure(one.name, text, one.instance.span))
+                span = _depends_span(one, by_name[missing[0]].compose_service)
+                made.append(BootFailure(one.name, text, span))
                 down.add(one.name)
                 grown = True
     return made

@@ -206,12 +206,16 @@ def place_plain(
 def unique(placed: list[Placed]) -> list[Placed]:
     """Names that two hosts share become `name@host`; dependencies become instance names."""
     names = [p.name for p in placed]
-    renamed = [
-        replace(p, instance=replace(p.instance, name=f"{p.name}@{p.instance.host}"))
-        if names.count(p.name) > 1
-        else p
-        for p in placed
-    ]
+    renamed: list[Placed] = []
+    used: set[str] = set()
+    for p in placed:
+        name = p.name if names.count(p.name) == 1 else f"{p.name}@{p.instance.host}"
+        number = 2
+        while name in used:  # refused by compose (HA147), yet each needs a name of its own
+            name = f"{p.name}@{p.instance.host}#{number}"
+            number += 1
+        used.add(name)
+        renamed.append(replace(p, instance=replace(p.instance, name=name)))
     return [replace(p, instance=_depending(p.instance, renamed)) for p in renamed]
 
 

@@ -116,6 +116,21 @@ def link(balancer: Balancer, source: Placed, names: Names) -> Balancer:
     return replace(balancer, instance=source.name, backends=tuple(backends))
 
 
+def heard(placed: Iterable[Placed], balancers: Iterable[Balancer]) -> list[Placed]:
+    """Containers whose files name no port listen where server lines look for them."""
+    asked: dict[str, set[int]] = {}
+    for backend in (b for balancer in balancers for b in balancer.backends):
+        for server in backend.servers:
+            if server.reach in ("bridge", "overlay"):
+                asked.setdefault(server.instance, set()).add(server.port)
+    return [
+        replace(p, instance=replace(p.instance, listen_ports=tuple(sorted(asked[p.name]))))
+        if p.name in asked and not p.instance.listen_ports
+        else p
+        for p in placed
+    ]
+
+
 def exposed(balancer: Balancer, instance: Instance) -> list[tuple[Frontend, str, int]]:
     """(frontend, host address, host port) of everything that users may dial."""
     out = []

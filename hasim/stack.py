@@ -15,9 +15,10 @@ from pathlib import Path
 
 from hasim import boot, routes
 from hasim.components.haproxy.config import build
+from hasim.components.haproxy.config_knobs import patch
 from hasim.containers import Placed, place_plain, place_project, unique
 from hasim.errors import Finding, InputError, did_you_mean
-from hasim.linking import Names, host_addresses, link
+from hasim.linking import Names, heard, host_addresses, is_address, link
 from hasim.model import Assumption, Balancer, Entry, Host, Knob, Link, Service, Stack
 from hasim.read import haproxy
 from hasim.read.compose import ComposeProject, knobs, read_project
@@ -61,18 +62,23 @@ def with_settings(
     if before is None:
         raise InputError(found)
     known = {k.name: k for k in before.knobs}
-    wrong = [
-        Finding("error", "HA104", f"unknown knob '{name}'", None, did_you_mean(name, known))
-        for name in settings
-        if name not in known
-    ]
+    wrong: list[Finding] = []
+    patches: dict[str, list[Patch]] = {}
+    for name, value in settings.items():
+        if name not in known:
+            hint = did_you_mean(name, known)
+            wrong.append(Finding("error", "HA104", f"unknown knob '{name}'", None, hint))
+            continue
+        try:
+            change = patch_of(known[name], value)
+            patches.setdefault(change.span.file, []).append(change)
+        except ValueError as error:
+            origin = known[name].origin
+            span = origin if isinstance(origin, Span) else None
+            wrong.append(Finding("error", "HA104", f"{name}={value}: {error}", span))
     if wrong:
         raise InputError(wrong)
     patched = dict(files.texts)
-    patches: dict[str, list[Patch]] = {}
-    for name, value in settings.items():
-        patch = patch_of(known[name], value)
-        patches.setdefault(patch.span.file, []).append(patch)
     for file, listed in patches.items():
         patched[file] = apply_patches(patched[file], listed)
     after, found = _load(Files(Path(folder), patched), env or {})
@@ -83,13 +89,15 @@ def with_settings(
 
 
 def patch_of(knob: Knob, value: str) -> Patch:
-    """The change of one file that gives a knob a value; InputError if it has no place."""
+    """The change of one file that puts a value in force. ValueError if it has no place."""
+    if knob.dialect == "haproxy":
+        return patch(knob, value)
+    if knob.insert is not None:
+        at = knob.insert
+        return Patch(replace(at, end=at.start), knob.insert_text.replace("{value}", value))
     if isinstance(knob.origin, Span) and knob.origin.start >= 0:
         return Patch(knob.origin, value)
-    if knob.insert is None:
-        raise InputError([Finding("error", "HA104", f"knob '{knob.name}' cannot be set", None)])
-    at = knob.insert
-    return Patch(replace(at, end=at.start), knob.insert_text.replace("{value}", value))
+    raise ValueError("its place cannot be patched")
 
 
 @dataclass
@@ -261,14 +269,58 @@ class _Loading:
         return tuple(made)
 
     def entries(
-        self, hosts: tuple[Host, ...], balancers: list[tuple[Placed, Balancer]]
+        self, addresses: Mapping[str, tuple[str, ...]], balancers: list[tuple[Placed, Balancer]]
     ) -> tuple[Entry, ...]:
         """The stated ways in, else the host of the first balancer."""
         if self.stackfile.entries:
+            for entry in self.stackfile.entries:
+                owned = any(entry.target in a for a in addresses.values())
+                if entry.via == "address" and entry.target not in addresses and not owned:
+                    kind = "address" if is_address(entry.target) else "name"
+                    text = f"no host has the {kind} '{entry.target}'"
+                    self.error(text, entry.span, did_you_mean(entry.target, addresses))
             return self.stackfile.entries
-        host = balancers[0][0].instance.host if balancers else hosts[0].name
+        host = balancers[0][0].instance.host if balancers else next(iter(addresses))
         self.assume("entry.users", f"address {host}", "no 'entry' is stated")
         return (Entry("users", "address", host),)
+
+    def check_ports(self, balancers: Iterable[Balancer], placed: Iterable[Placed]) -> None:
+        """A server line must lead to something that is simulated, at a port that it listens on."""
+        by_name = {p.name: p.instance for p in placed}
+        for server in (s for x in balancers for b in x.backends for s in b.servers):
+            one = by_name.get(server.instance)
+            if one is None:
+                continue
+            if one.kind == "other":
+                text = f"server {server.name} leads to '{one.name}', which profile.yaml leaves out"
+                self.error(text, server.span, f"add '{one.compose_service}' to profile.yaml")
+            elif server.reach in ("bridge", "overlay") and server.port not in one.listen_ports:
+                ports = ", ".join(map(str, one.listen_ports))
+                text = f"no file says that '{one.name}' listens on {server.port} (only {ports})"
+                self.warn("HA206", text, server.span)
+
+    def check_workers(self, placed: Iterable[Placed]) -> None:
+        """WEB_CONCURRENCY (read by gunicorn and uvicorn) and `workers` must not disagree."""
+        services = {s.name: s for s in self.services}
+        for one in placed:
+            value = one.environment.get("WEB_CONCURRENCY") or ""
+            service = services.get(one.instance.service)
+            if service is None or not value.isdigit() or not 0 < int(value[:6]) <= 10_000:
+                continue
+            span = service.where.get("workers")
+            if span is None:
+                services[service.name] = replace(service, workers=int(value))
+                self.assumptions = [
+                    a for a in self.assumptions if a.name != f"{service.name}.workers"
+                ]
+            elif int(value) != service.workers:
+                place = span if isinstance(span, Span) else None
+                self.error(
+                    f"workers is {service.workers}, but {one.name} has WEB_CONCURRENCY={value}",
+                    place,
+                    "leave 'workers' out: the compose file says it",
+                )
+        self.services = tuple(services.values())
 
     def groups(self, placed: list[Placed]) -> dict[str, tuple[str, ...]]:
         """Groups of instance names; members may be written as service or container names."""
@@ -303,7 +355,11 @@ def _load(files: Files, env: Mapping[str, str]) -> tuple[Stack | None, list[Find
     binds = {one.name: tuple(b for f in bal.frontends for b in f.binds) for one, bal in raw}
     names = Names(tuple(placed), addresses, binds)
     balancers = [link(balancer, one, names) for one, balancer in raw]
-    entries = work.entries(hosts, raw)
+    placed = heard(placed, balancers)
+    names = replace(names, placed=tuple(placed))
+    work.check_ports(balancers, placed)
+    work.check_workers(placed)
+    entries = work.entries(addresses, raw)
     ways, assumed, found = routes.call_routes(work.services, balancers, names)
     work.assumptions += assumed
     work.findings += found

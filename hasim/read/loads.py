@@ -32,8 +32,22 @@ NEEDS = {
 TAKES = {
     "constant-vus": ("vus", "duration"),
     "ramping-vus": ("startVUs", "stages", "gracefulRampDown"),
-    "constant-arrival-rate": ("rate", "timeUnit", "duration", "preAllocatedVUs", "maxVUs"),
-    "ramping-arrival-rate": ("startRate", "timeUnit", "stages", "preAllocatedVUs", "maxVUs"),
+    "constant-arrival-rate": (
+        "rate",
+        "timeUnit",
+        "duration",
+        "preAllocatedVUs",
+        "maxVUs",
+        "arrivals",
+    ),
+    "ramping-arrival-rate": (
+        "startRate",
+        "timeUnit",
+        "stages",
+        "preAllocatedVUs",
+        "maxVUs",
+        "arrivals",
+    ),
 }
 SHAPE = sorted({k for keys in TAKES.values() for k in keys})
 Script = Callable[[str], tuple[K6Script | None, list[Finding]]]
@@ -136,6 +150,7 @@ class _Maker:
             time_unit_s=_or(form.timeUnit, base.time_unit_s if base and same else 1.0),
             pre_allocated_vus=pre or most,
             max_vus=most or pre,
+            arrivals=form.arrivals or "even",
             graceful_stop_s=_or(form.gracefulStop, base.graceful_stop_s if base else 30.0),
             graceful_ramp_down_s=_or(
                 form.gracefulRampDown, base.graceful_ramp_down_s if base else 30.0

@@ -63,6 +63,7 @@ class LoadForm(Form):
     stages: list[StageForm] | None = None
     preAllocatedVUs: Users | None = None  # noqa: N815
     maxVUs: Users | None = None  # noqa: N815
+    arrivals: Literal["even", "poisson"] | None = None
     gracefulStop: Duration | None = None  # noqa: N815
     gracefulRampDown: Duration | None = None  # noqa: N815
     think_time: DistField | None = None
