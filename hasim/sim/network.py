@@ -1,0 +1,204 @@
+"""What a connect over each edge meets: state of the instance x reach x state of the hosts.
+
+The table of design.md section 2 ("What a peer sees") is `Network._look`. Everything else here
+keeps the answer up to date in the data plane: only edges that a change can touch are looked at.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hasim.sim.world import CONNECTS, NO_ROUTE, NS, REFUSED, SILENT, Edge, World
+
+if TYPE_CHECKING:
+    from hasim.sim.instances import Machine
+
+# Nobody answers at that address: silence, then "no route" once the neighbour entry has failed.
+ABSENT = -1
+
+# How long a neighbour entry of a peer that was just heard of takes to fail. It stays reachable for
+# a random time, waits before the first probe, then sends its probes. Source: arp(7), defaults
+# base_reachable_time 30 s (times 0.5..1.5), delay_first_probe_time 5 s, ucast_solicit 3 and
+# retrans_time 1 s; measured on a bridge: 50 to 54 s (shared facts on the `stop` fault).
+REACHABLE_S = (15.0, 45.0)
+FIRST_PROBE_S = 5.0
+PROBES_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """No packet between two groups of hosts. The direction does not matter to a connect: its
+    handshake needs both ways, and so does every answer.
+    """
+
+    a: frozenset[str]
+    b: frozenset[str]
+
+    def holds(self, x: str, y: str) -> bool:
+        return (x in self.a and y in self.b) or (x in self.b and y in self.a)
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """Since when an edge leads to nobody, and the time at which its neighbour entry fails."""
+
+    fails_ns: int
+    number: int
+
+
+class Network:
+    """Keeps `world.set_connect` and `world.set_delay` of every edge true."""
+
+    def __init__(self, world: World, machine: Machine):
+        self.world, self.machine = world, machine
+        self.edges = tuple(world.edges())
+        self.shown: dict[Edge, int] = {}
+        self.heard: set[Edge] = set()  # a neighbour entry exists: somebody answered here
+        self.pins: dict[Edge, int] = {}
+        self.blamed: dict[Edge, int] = {}
+        self.absences: dict[Edge, Absence] = {}
+        self.cuts: list[Cut] = []
+        self.holes: Counter[str] = Counter()  # instances and hosts whose packets vanish
+        self.link_kind = {frozenset((k.a, k.b)): k.kind for k in world.stack.links}
+        self.extra_s: dict[Edge, float] = {}
+        self._count = 0
+
+    # ---- what the fault verbs and the machine call -------------------------------------------
+    def refresh(self, edges: Iterable[Edge] | None = None, cause: int = -1) -> None:
+        """Look again at these edges (all if None) and tell the data plane what changed."""
+        for edge in self.edges if edges is None else edges:
+            self._show(edge, self._look(edge), cause)
+
+    def of_instance(self, name: str) -> list[Edge]:
+        """Edges into an instance and out of it."""
+        return [e for e in self.edges if e.target == name or root(e) == name]
+
+    def of_host(self, name: str) -> list[Edge]:
+        """Edges that begin or end on a host."""
+        return [e for e in self.edges if name in (e.source_host, e.target_host)]
+
+    def cut(self, a: Iterable[str], b: Iterable[str], cause: int = -1) -> Cut:
+        """Partition two groups of hosts; `heal` takes what this returns."""
+        cut = Cut(frozenset(a), frozenset(b))
+        self.cuts.append(cut)
+        self.refresh(self._across(cut), cause)
+        return cut
+
+    def heal(self, cut: Cut, cause: int = -1) -> None:
+        """End a partition."""
+        self.cuts.remove(cut)
+        self.refresh(self._across(cut), cause)
+
+    def blackhole(self, name: str, on: bool, cause: int = -1) -> None:
+        """Packets to and from an instance or a host vanish (holes may overlap)."""
+        self.holes[name] += 1 if on else -1
+        self.refresh([*self.of_instance(name), *self.of_host(name)], cause)
+
+    def late(self, edges: Iterable[Edge], extra_s: float) -> None:
+        """Add to the round trip of edges (negative: take back)."""
+        for edge in edges:
+            total = self.extra_s.get(edge, 0.0) + extra_s
+            self.extra_s[edge] = total if total > 1e-12 else 0.0
+            self.world.set_delay(edge, self.extra_s[edge])
+
+    def between(self, a: Iterable[str], b: Iterable[str]) -> list[Edge]:
+        """Edges whose two ends are on two groups of hosts."""
+        return self._across(Cut(frozenset(a), frozenset(b)))
+
+    def pin(self, edge: Edge, address: int | None) -> None:
+        """The client end uses this address from now on; None: it looks the name up each time."""
+        if address is None:
+            self.pins.pop(edge, None)
+        else:
+            self.pins[edge] = address
+        self.refresh((edge,))
+
+    # ---- the table ---------------------------------------------------------------------------
+    def _look(self, edge: Edge) -> int:
+        if self._lost(edge):
+            return SILENT
+        machine = self.machine
+        if edge.target_host and not machine.powered(edge.target_host):
+            return ABSENT if self._same_segment(edge) else SILENT
+        container = machine.containers.get(edge.target)
+        process = container.process if container else None
+        if edge.reach not in ("published", "host"):  # the container's own address
+            if container is None or process is None:
+                return ABSENT
+            if self.pins.get(edge, container.address) != container.address:
+                return ABSENT
+        if process is None or not process.listening:
+            return REFUSED
+        return CONNECTS
+
+    def _lost(self, edge: Edge) -> bool:
+        """Do packets of this edge vanish on the way?"""
+        here, there = edge.source_host, edge.target_host
+        if self.holes[edge.target] > 0 or self.holes[root(edge)] > 0:
+            return True
+        if here == there:
+            return False
+        if self.holes[here] > 0 or self.holes[there] > 0:
+            return True
+        return any(cut.holds(here, there) for cut in self.cuts)
+
+    def _same_segment(self, edge: Edge) -> bool:
+        """l2 between two hosts of the stack (the default); clients outside come by a router."""
+        known = self.machine.hosts
+        if edge.source_host not in known or edge.target_host not in known:
+            return False
+        pair = frozenset((edge.source_host, edge.target_host))
+        return self.link_kind.get(pair, "l2") == "l2"
+
+    def _across(self, cut: Cut) -> list[Edge]:
+        return [e for e in self.edges if cut.holds(e.source_host, e.target_host)]
+
+    # ---- telling the data plane --------------------------------------------------------------
+    def _show(self, edge: Edge, look: int, cause: int) -> None:
+        if look == ABSENT:
+            look = self._absent(edge)
+        else:
+            self.absences.pop(edge, None)
+        if look in (CONNECTS, REFUSED):
+            self.heard.add(edge)
+        if self.shown.get(edge) == look:
+            return
+        self.shown[edge] = look
+        if cause >= 0:
+            self.blamed[edge] = cause
+        self.world.set_connect(edge, look)
+
+    def _absent(self, edge: Edge) -> int:
+        """SILENT until the neighbour entry fails, NO_ROUTE afterwards (or if there was none)."""
+        absence = self.absences.get(edge)
+        if absence is not None:
+            return NO_ROUTE if self.world.env.now >= absence.fails_ns else SILENT
+        self._count += 1
+        silence_s = self._silence_s(edge) if edge in self.heard else 0.0
+        self.heard.discard(edge)
+        fails_ns = int(self.world.env.now) + round(silence_s * NS)
+        absence = self.absences[edge] = Absence(fails_ns, self._count)
+        if silence_s == 0.0:
+            return NO_ROUTE
+        self.world.spawn(self._fails(edge, absence, silence_s), f"neighbour {edge.name}")
+        return SILENT
+
+    def _silence_s(self, edge: Edge) -> float:
+        """One draw per peer and absence: all edges between the same two ends agree."""
+        tick = self.machine.departures(edge.target)
+        u = self.world.draw(f"neighbour {root(edge)}->{edge.target}", tick, "reachable")
+        low, high = REACHABLE_S
+        return low + (high - low) * u + FIRST_PROBE_S + PROBES_S
+
+    def _fails(self, edge: Edge, absence: Absence, silence_s: float):
+        yield self.world.seconds(silence_s)
+        if self.absences.get(edge) is absence and self._look(edge) == ABSENT:
+            self._show(edge, ABSENT, -1)
+
+
+def root(edge: Edge) -> str:
+    """The instance at which an edge begins: a server line belongs to its balancer's."""
+    return edge.source.split("/", 1)[0]
