@@ -67,7 +67,7 @@ def _collect(node: Node, prefix: str, where: dict[str, Span], written: dict[str,
         where[prefix + name] = value.span
         if value.kind == "map":
             _collect(value, f"{prefix}{name}.", where, written)
-        elif value.kind == "scalar":
+        elif value.kind == "scalar" and not value.is_null:
             written[prefix + name] = value.raw
 
 

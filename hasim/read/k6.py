@@ -17,8 +17,9 @@ __all__ = ["K6Scenario", "K6Script", "K6Step", "K6Threshold", "read_script"]
 
 # Options that change no load (k6 options reference); what they hold need not be readable.
 _IGNORED = frozenset(
-    """cloud dns env ext hosts insecureSkipTLSVerify localIPs options summaryTimeUnit
-    summaryTrendStats systemTags tags tlsAuth tlsCipherSuites tlsVersion userAgent""".split()
+    ("cloud", "dns", "env", "ext", "hosts", "insecureSkipTLSVerify", "localIPs", "options",
+     "summaryTimeUnit", "summaryTrendStats", "systemTags", "tags", "tlsAuth", "tlsCipherSuites",
+     "tlsVersion", "userAgent")
 )
 _FUNCTIONS = ("function_declaration", "function_expression", "arrow_function")
 

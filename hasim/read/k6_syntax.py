@@ -134,9 +134,9 @@ class Source:
         found, known = self._scalar(node, depth)
         if not known:
             return None
-        raw = {True: "true", False: "false", None: ""}.get(found, "") if (
-            found is None or isinstance(found, bool)) else _text(found)
-        return Node("scalar", found, self.span(node), "", raw, "'" if kind == "string" else "")
+        # k6 takes a text of digits for a number, as quoted numbers are read by as_int.
+        style = "'" if isinstance(found, str) else ""
+        return Node("scalar", found, self.span(node), "", _text(found), style)
 
     def _item(self, node: Any, depth: int) -> Node | None:
         value = self.value(node, depth + 1)
@@ -317,4 +317,6 @@ def _number(code: str) -> tuple[Any, bool]:
 
 
 def _text(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return "" if value is None else str(value).lower()
     return value if isinstance(value, str) else repr(value)
