@@ -8,6 +8,7 @@ from hasim.containers import Placed
 from hasim.errors import Finding, did_you_mean
 from hasim.linking import WILDCARDS, Names, claims, exposed, is_address, overlap, urls
 from hasim.model import Assumption, Backend, Balancer, Entry, Frontend, Op, Route, Service
+from hasim.source import Span
 
 
 def serves(backend: Backend, placed: Mapping[str, Placed]) -> tuple[str, ...]:
@@ -98,20 +99,38 @@ def call_routes(
                     text = f"through {way.backend}" if way.backend else "any instance, directly"
                     why = f"no URL in the environment of {caller.name} leads there"
                     assumed.append(Assumption(f"calls.{key}", text, why))
+            ops = [o.name for o in known[way.service].ops] if way else []
             if way is None:
                 words = [*known, *(b.name for x in balancers for b in x.backends)]
                 text = f"{caller.name} calls '{target}', which is no service of this stack"
                 hint = did_you_mean(target, words) or "databases are not in this version"
-                problems.append(Finding("error", "HA104", text, caller.where.get("ops"), hint))  # type: ignore[arg-type]
-                continue
-            found[key] = way
-            ops = [o.name for o in known[way.service].ops]
-            if op not in ops:
+                problems.append(_problem(caller, text, hint))
+            elif op not in ops:
                 text = f"{caller.name} calls '{op}' of {way.service}, which has {', '.join(ops)}"
-                problems.append(
-                    Finding("error", "HA104", text, caller.where.get("ops"), did_you_mean(op, ops))  # type: ignore[arg-type]
-                )
+                problems.append(_problem(caller, text, did_you_mean(op, ops)))
+            if way is not None:
+                found[key] = way
     return found, list(dict.fromkeys(assumed)), list(dict.fromkeys(problems))
+
+
+def unmet(services: Sequence[Service]) -> list[Finding]:
+    """Pools and health URLs that need something which is no service of this stack."""
+    known = [s.name for s in services]
+    found = []
+    for service in services:
+        rows = [(f"{e.url} needs", n, "health") for e in service.health for n in e.needs]
+        rows += [("a pool goes to", p.to, "pool") for p in service.pools]
+        for what, name, key in rows:
+            if name not in known:
+                text = f"{service.name}: {what} '{name}', which is no service of this stack"
+                hint = did_you_mean(name, known) or "databases are not in this version"
+                found.append(_problem(service, text, hint, key))
+    return found
+
+
+def _problem(caller: Service, text: str, hint: str, key: str = "ops") -> Finding:
+    span = caller.where.get(key)
+    return Finding("error", "HA104", text, span if isinstance(span, Span) else None, hint)
 
 
 def _backends(
@@ -136,8 +155,10 @@ def _stated(caller: str, target: str, balancers: Sequence[Balancer], names: Name
     """The way that a URL in the environment of the caller's first instance states."""
     placed = {p.name: p for p in names.placed}
     source = next((p for p in names.placed if p.instance.service == caller), None)
-    for host, port in urls(source.environment) if source else ():
-        name, _ = names.find(source, host, port)  # type: ignore[arg-type]
+    if source is None:
+        return None
+    for host, port in urls(source.environment):
+        name, _ = names.find(source, host, port)
         if name and placed[name].instance.service == target:
             return Route("call", "", "", "", target)
         for balancer in balancers:

@@ -62,7 +62,8 @@ def _with_hint(error: Any, known: Sequence[str]) -> InitErrorDetails:
         kind, ctx = "wrong_value", {"text": str(inner), "path": getattr(inner, "path", ())}
     else:
         kind = error["type"]
-        ctx.setdefault("text", _WORDS.get(kind) or error["msg"])
+        words = _WORDS.get(kind)
+        ctx.setdefault("text", words.format_map(ctx) if words else error["msg"])
     custom = PydanticCustomError(kind, "{text}", ctx)
     return InitErrorDetails(type=custom, loc=error["loc"], input=error["input"])
 
@@ -82,6 +83,14 @@ _WORDS = {
     "float_type": "a number is needed here",
     "float_parsing": "a number is needed here",
     "finite_number": "a finite number is needed here",
+    "greater_than_equal": "at least {ge} is needed here",
+    "less_than_equal": "at most {le} is possible here",
+    "less_than": "less than {lt} is needed here",
+    "literal_error": "one of {expected} is needed here",
+    "too_short": "this is too short",
+    "string_too_short": "a text is needed here",
+    "too_long": "this is too long",
+    "string_pattern_mismatch": "a text like {pattern} is needed here",
 }
 
 
@@ -99,6 +108,8 @@ def validate(form: type[F], value: Any, node: Node, at: Loc = ()) -> tuple[F | N
 def _finding(error: Any, node: Node, at: Loc) -> Finding:
     ctx = error["ctx"]
     loc = (*at, *error["loc"], *ctx.get("path", ()))
+    if loc[-1:] == ("[key]",):  # pydantic's way to say that the key itself is wrong
+        return problem(f"'{loc[-2]}': {ctx['text']}", place(node, loc[:-1], key=True))
     if error["type"] == "missing":
         return problem(f"key '{loc[-1]}' is missing", place(node, loc[:-1]))
     unknown = error["type"] == "unknown_key"

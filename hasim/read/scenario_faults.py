@@ -131,6 +131,7 @@ def _parsed(read: Callable[[Any], str], *examples: Any) -> Any:
 _TIME_SCHEMA = {"type": ["string", "object"], "examples": ["5m", {"uniform": ["4m", "6m"]}]}
 WhenField = Annotated[When, BeforeValidator(when), WithJsonSchema(_TIME_SCHEMA)]
 TimeField = Annotated[Dist, BeforeValidator(span_of_time), WithJsonSchema(_TIME_SCHEMA)]
+_IMAGE = _one_of("same", "never-healthy", "never-starts", "slow-boot")
 _Seconds = _parsed(lambda v: repr(seconds(v)), "10s")
 
 
@@ -168,7 +169,7 @@ class FaultForm(Form):
     wait_limit: _Seconds = ""  # type: ignore[valid-type]
     on_timeout: _one_of("continue", "stop", "rollback") = ""  # type: ignore[valid-type]
     pause: _Seconds = ""  # type: ignore[valid-type]
-    image: _one_of("same", "never-healthy", "never-starts", "slow-boot") = ""  # type: ignore[valid-type]
+    image: _IMAGE = ""  # type: ignore[valid-type]
 
 
 ARGS = tuple(
