@@ -68,6 +68,8 @@ def _problems(budget: Budget, scenario: Scenario, stack: Stack) -> Iterable[tupl
     if budget.metric not in MEASURES:
         yield f"metric '{budget.metric}' is not in this version", ""
         return
+    ops = {n for s in stack.services for o in s.ops for n in (o.name, f"{s.name}/{o.name}")}
+    ops |= {name for step in scenario.load.flow for name, _ in step.mix}
     known = {
         "service": {i.service for i in stack.instances}
         | {i.compose_service for i in stack.instances}
@@ -76,7 +78,8 @@ def _problems(budget: Budget, scenario: Scenario, stack: Stack) -> Iterable[tupl
         | {b.name for balancer in stack.balancers for b in balancer.backends},
         "host": {h.name for h in stack.hosts},
         "status": set(requests.STATUS),
-        "op": {n for s in stack.services for o in s.ops for n in (o.name, f"{s.name}/{o.name}")},
+        "op": ops,
+        "path": ops | {"read", "write"},
     }
     for tag, names in known.items():
         asked = tags.get(tag, "*")

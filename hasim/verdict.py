@@ -185,12 +185,15 @@ def _built_in(scenario: Scenario, ran: Sequence[Measured], error: float) -> list
         row = judge_row(in_steady_state(wanted), values, names, coverage, error)
         rows.append(replace(row, metric=f"steady_state {row.metric}"))
     rows = [replace(r, verdict="void") if r.verdict == "fail" else r for r in rows]
-    recovered = [m.recovered_s for m in ran]
-    if not np.isnan(recovered).all():
+    recovered = [m.recovered_s for m in ran if m.recovered_s is not None]
+    if recovered:
         within = scenario.recover_within_s
         threshold = Threshold(f"within {within:g}s of the last repair", "max", "<=", within)
         budget = Budget("recovered", (), threshold, scenario.span)
-        rows.append(judge_row(budget, recovered, names, coverage, error))
+        row = judge_row(budget, recovered, names[: len(recovered)], coverage, error)
+        if row.verdict == "void":
+            row = replace(row, note=f"the run ends within {within:g}s of the last repair")
+        rows.append(row)
     return rows
 
 

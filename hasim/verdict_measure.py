@@ -42,7 +42,7 @@ Key = tuple[str, tuple[tuple[str, str], ...], str]
 class Measured:
     """The numbers of one replication: one per budget, per steady-state budget, per summary row.
 
-    steady, recovered: did the built-in conditions hold (nan: cannot be said), and why not.
+    steady, recovered_s: the built-in conditions, see _steady and _recovered_after_repair_s.
     """
 
     replication: int
@@ -53,7 +53,7 @@ class Measured:
     values: tuple[float, ...]
     steady_values: tuple[float, ...]
     steady: float
-    recovered_s: float
+    recovered_s: float | None
     summary: Mapping[Key, float]
 
 
@@ -61,7 +61,7 @@ def measure(scenario: Scenario, stack: Stack, trace: Trace) -> Measured:
     """All numbers that the verdict needs of one replication."""
     if trace.void:
         return Measured(
-            trace.replication, trace.seed, trace.void, 0.0, 0, (), (), math.nan, math.nan, {}
+            trace.replication, trace.seed, trace.void, 0.0, 0, (), (), math.nan, None, {}
         )
     view = View(trace, scenario, stack)
     steady = [in_steady_state(b) for b in scenario.steady_state]
@@ -94,16 +94,19 @@ def _steady(view: View) -> float:
     fine = []
     for starts, good in view.probes.values():
         last = good[starts < view.first_fault_s][-STEADY_PROBES:]
-        if len(last) >= STEADY_PROBES:
+        if len(last):
             fine.append(bool(last.all()))
     return float(all(fine)) if fine else math.nan
 
 
-def _recovered_after_repair_s(view: View) -> float:
-    """Seconds from the last repair until every path works; inf: never; nan: cannot be said."""
+def _recovered_after_repair_s(view: View) -> float | None:
+    """Seconds from the last repair until every path works; None: no repair, or no probes.
+
+    inf: not within the time allowed; nan: the run ended before that time, and without recovery.
+    """
     repair, within = view.last_repair_s, view.scenario.recover_within_s
     if math.isnan(repair) or not view.probes:
-        return math.nan
+        return None
     ends = [good_run_start(starts, good, repair) for starts, good in view.probes.values()]
     took = max(ends) - repair
     too_short = view.trace.duration_s < repair + within

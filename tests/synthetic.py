@@ -36,7 +36,15 @@ def check(**changes: object) -> Check:
 
 def stack(**backend: object) -> StackType:
     servers = tuple(
-        Server(f"l09-{i}", f"gw-{i}", 8009, f"gw-{i}", "bridge", check(), span=Span("haproxy.cfg", 29 + i, 3))
+        Server(
+            f"l09-{i}",
+            f"gw-{i}",
+            8009,
+            f"gw-{i}",
+            "bridge",
+            check(),
+            span=Span("haproxy.cfg", 29 + i, 3),
+        )
         for i in (1, 2)
     )
     where = {
@@ -46,7 +54,13 @@ def stack(**backend: object) -> StackType:
         "redispatch": Default("manual 4.2"),
     }
     base = Backend(
-        "gw", "http", "roundrobin", servers, timeout_connect_s=5.0, timeout_server_s=50.0, where=where
+        "gw",
+        "http",
+        "roundrobin",
+        servers,
+        timeout_connect_s=5.0,
+        timeout_server_s=50.0,
+        where=where,
     )
     back = replace(base, **backend)  # type: ignore[arg-type]
     gateways = tuple(

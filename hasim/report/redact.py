@@ -16,7 +16,7 @@ _NAME = (
     r"|auth[_-]pass(?:word)?|primaryauth|api[_-]?key|access[_-]?key|private[_-]?key|credentials?)"
     r"[\w-]*|[\w-]*_PASS|PASS|pass|[\w-]*_pwd|pwd)"
 )
-_VALUE = r"""(?:\$\{[^}\n]*\}|"(?:\\.|[^"\\\n])*"|'(?:''|[^'\n])*'|[^\s"',;}\])#]+)"""
+_VALUE = r"""(?:\$\{[^}\n]*\}|"(?:\\.|[^"\\\n])*"|'(?:''|[^'\n])*'|[^\s"',;}\])#][^\s"',;}\])]*)"""
 _QUOTED = r"""["']?"""
 _WORD = r"""(?:"(?:\\.|[^"\\\n])*"|\S+)"""
 _PATTERNS = tuple(
@@ -38,7 +38,7 @@ _PATTERNS = tuple(
         # directives: requirepass value; sentinel auth-pass mymaster value; auth_pass value
         rf"^[ \t]*(?:requirepass|masterauth|primaryauth|auth_pass)[ \t]+(?P<v>{_WORD})",
         rf"^[ \t]*sentinel[ \t]+auth-pass[ \t]+\S+[ \t]+(?P<v>{_WORD})",
-        rf"^[ \t]*sentinel[ \t]+(?:sentinel-pass)[ \t]+(?P<v>{_VALUE})",
+        rf"^[ \t]*sentinel[ \t]+sentinel-pass[ \t]+(?P<v>{_WORD})",
         # SQL: PASSWORD 'value'; HAProxy: user x password y, stats auth user:value
         rf"\b(?:insecure-)?password[ \t]+(?P<v>{_VALUE})",
         r"\bstats[ \t]+auth[ \t]+[^\s:]+:(?P<v>\S+)",
