@@ -228,6 +228,8 @@ class _Reader:
         kind, name, parent = self.kind, "", -1
         if kind in hw.PROXIES:
             name, parent = self.proxy_header(kind, texts, header)
+        elif kind == "global" and len(texts) > 1:
+            self.error("HA125", f"'global' takes no '{show(texts[1])}'", header.span)
         elif kind in hw.NAMED:
             name = texts[1] if len(texts) > 1 else ""
             if not name:
@@ -246,7 +248,7 @@ class _Reader:
             name = rest.pop(0) if rest else ""
         if not name and kind != "defaults":
             self.error("HA125", f"'{kind}' needs a name", header.span)
-        if name and not _NAME.fullmatch(name):
+        if name and kind != "defaults" and not _NAME.fullmatch(name):
             self.error("HA125", f"character not permitted in the name '{show(name)}'", header.span)
         origin = ""
         if rest[:1] == ["from"]:
@@ -315,6 +317,11 @@ class _Reader:
         if found is None:
             self.unknown(unknown, line, texts[0])
             return
+        extra = texts[2:] if texts[0] == "option" else ()
+        if extra and texts[1] not in hw.WITH_ARGUMENTS and extra[0]:
+            self.error("HA125", f"'option {texts[1]}': unexpected '{show(extra[0])}'", line.span)
+        elif extra and texts[1] == "httplog" and extra[0] != "clf":
+            self.error("HA125", "'option httplog' takes nothing but 'clf'", line.span)
         letter = self.kind[0].upper()
         if letter not in found.places:
             self.misplaced(found, line)

@@ -77,7 +77,8 @@ PROXY = _rows(
         " hash-preserve-affinity",
     ),
     ("DFL", MATTERS, "backlog rate-limit timeout+client-fin timeout+client-hs monitor"),
-    ("DFLB", MATTERS, "filter timeout+tarpit quic-initial force-be-switch"),
+    ("DFLB", QUIET, "timeout+tarpit"),  # `http-request tarpit` itself is said to matter
+    ("DFLB", MATTERS, "filter quic-initial force-be-switch"),
     ("DFLB", MATTERS, "http-request http-response tcp-request tcp-response"),
     ("FLB", MATTERS, "redirect stick-table"),
     (
@@ -131,6 +132,13 @@ NOT_NEGATABLE = frozenset(
     words(
         "httplog httpslog tcplog httpchk tcp-check forwardfor originalto ldap-check mysql-check "
         "pgsql-check redis-check smtpchk spop-check ssl-hello-chk external-check"
+    )
+)
+# Options that take arguments; the others "cannot handle unexpected argument".
+WITH_ARGUMENTS = frozenset(
+    words(
+        "httpchk redispatch forwardfor forwarded originalto httplog httpslog tcplog smtpchk "
+        "mysql-check pgsql-check http-restrict-req-hdr-names"
     )
 )
 # `no` before anything else is an error, except for these.

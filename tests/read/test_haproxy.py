@@ -1,5 +1,7 @@
 """The reader of haproxy.cfg: words, places, sections, inheritance; what it says of bad files."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,51 +9,7 @@ from hypothesis import strategies as st
 from hasim.read import haproxy
 from hasim.read.haproxy import read
 
-GUIDE = """\
-global
-    maxconn 4096
-    log stdout format raw local0
-
-defaults
-    mode http
-    log global
-    option httplog
-    option dontlognull
-    option forwardfor
-    timeout connect 5000
-    timeout client  50000
-    timeout server  50000
-
-frontend http-in
-    bind *:8009
-    default_backend l09-api-gateway
-
-frontend ui-in
-    bind *:3000
-    default_backend platform-ui
-
-backend l09-api-gateway
-    balance roundrobin
-    option httpchk GET /health/live
-    http-check expect status 200
-    server l09-1 l09-api-gateway-1:8009 check inter 2000 rise 2 fall 3
-    server l09-2 l09-api-gateway-2:8009 check inter 2000 rise 2 fall 3
-    server l09-3 l09-api-gateway-3:8009 check inter 2000 rise 2 fall 3
-
-backend platform-ui
-    balance roundrobin
-    option httpchk GET /health
-    http-check expect status 200
-    server ui-1 platform-ui-1:80 check inter 2000 rise 2 fall 3
-    server ui-2 platform-ui-2:80 check inter 2000 rise 2 fall 3
-
-listen stats
-    bind *:8404
-    stats enable
-    stats uri /stats
-    stats refresh 10s
-    stats admin if TRUE
-"""
+GUIDE = (Path(__file__).parent / "haproxy-guide.cfg").read_text()
 
 
 def words(line, **env):

@@ -78,7 +78,10 @@ def build(
         max_spread_checks_s=float(str(_global(work, "max-spread-checks")[0])) or INF,
         hard_stop_after_s=float(str(_global(work, "hard-stop-after")[0])) or INF,
         file=file or tree.file,
-        where={d.knob: _global(work, d.key)[1] for d in GLOBALS},
+        where={
+            d.knob + ("_s" if d.kind == "duration" else ""): _global(work, d.key)[1]
+            for d in GLOBALS
+        },
     )
     knobs = balancer_knobs(tree, work.globals, work.scopes, version)
     return balancer, list(work.notes.items), knobs
@@ -88,6 +91,8 @@ def _globals(tree: Tree, notes: Notes) -> dict[str, Setting]:
     out: dict[str, Setting] = {}
     for section in tree.sections:
         for line in section.lines if section.kind == "global" else ():
+            if line.live and line.texts[0] == "log":
+                notes.log(line)
             if not line.live or line.texts[0] not in [d.key for d in GLOBALS]:
                 continue
             key = line.texts[0]
@@ -150,8 +155,8 @@ def _frontend(work: _Build, found: Scope) -> Frontend:
     maxconn = int(str(_value(work, found, "maxconn", where, "maxconn", 0)))
     addresses = binds(found, notes)
     if not found.binds:
-        text = f"{section} has no 'bind' line"
-        notes.error("HA125", text, section.span, "declare it as a backend if this was intended")
+        text = f"{section} has no 'bind' line: nothing reaches it"
+        notes.warn("HA132", text, section.span, "declare it as a backend if this was intended")
     else:
         where["binds"] = found.binds[0].span
     return Frontend(
@@ -177,7 +182,7 @@ def _frontend(work: _Build, found: Scope) -> Frontend:
 
 
 def _backend(work: _Build, found: Scope) -> Backend:
-    section, notes = found.section, work.notes
+    section = found.section
     where: dict[str, Origin] = {}
 
     def get(key: str, as_field: str, otherwise: object) -> object:
@@ -191,7 +196,6 @@ def _backend(work: _Build, found: Scope) -> Backend:
     on, interval = redispatch if isinstance(redispatch, tuple) else (False, None)
     where["redispatch_interval"] = where["redispatch"]
     retry_on = get("retry-on", "retry_on", ("conn-failure",))
-    plan = check_plan(found.settings.get("check"), found.checks, notes)
     return Backend(
         name=section.name,
         mode=str(get("mode", "mode", "tcp")),
@@ -209,7 +213,7 @@ def _backend(work: _Build, found: Scope) -> Backend:
         allbackups=flag("allbackups", "allbackups"),
         abortonclose=flag("abortonclose", "abortonclose"),
         log_health_checks=flag("log-health-checks", "log_health_checks"),
-        disable_on_404=plan.disable_on_404,
+        disable_on_404=bool(found.value("disable-on-404", False)),
         fullconn=int(str(get("fullconn", "fullconn", 0))),
         persist=flag("persist", "persist"),
         connection_mode=str(get("connection", "connection_mode", "keep-alive")),
@@ -319,8 +323,7 @@ def _check_names(work: _Build, resolvers: set[str]) -> None:
 def _check_routes(work: _Build) -> None:
     """default_backend and use_backend must name a backend of the same mode; timeouts be set."""
     notes, known = work.notes, {b.name: b for b in work.backends}
-    served: set[str] = set()
-    for front in work.frontends:
+    for front in [f for f in work.frontends if not f.disabled]:
         found = next(s for s in work.scopes if s.section.span == front.span)
         for name in (front.default_backend, *(b for _, b in front.routes)):
             target = known.get(name)
@@ -332,17 +335,16 @@ def _check_routes(work: _Build) -> None:
             if name and target is None:
                 hint = did_you_mean(name[:40], known)
                 notes.error("HA126", f"backend '{show(name)}' is not defined", span, hint)
-            elif target and target.mode != front.mode:
+            elif target and front.mode == "http" and target.mode != "http":
                 text = f"{front.mode} frontend '{show(front.name)}' leads to the {target.mode} "
                 text += f"backend '{show(name)}'"
                 notes.error("HA125", text, span, "see 'mode'")
-            served.add(name)
         if not front.default_backend and not front.routes and not front.stats and front.binds:
             text = f"frontend '{show(front.name)}' leads to no backend: every request gets 503"
             notes.warn("HA132", text, front.span)
         _missing(notes, found, ("client",))
-    if not any(f.binds for f in work.frontends) and work.tree.sections:
-        text = "no section binds an address; HAProxy refuses to start"
+    if not any(f.binds and not f.disabled for f in work.frontends) and work.tree.sections:
+        text = "no enabled section binds an address; HAProxy refuses to start"
         notes.error("HA125", text, work.tree.sections[0].span)
     for backend in work.backends:
         found = [s for s in work.scopes if s.section.span == backend.span][-1]

@@ -22,27 +22,43 @@ class CheckPlan:
     port: int = 0
     addr: str = ""
     tls: bool = False
-    disable_on_404: bool = False
     where: dict[str, Origin] = field(default_factory=dict)
 
 
 def check_plan(check: Setting | None, rules: list[Line], notes: Notes) -> CheckPlan:
     """What `option httpchk` and the `http-check` rules amount to (manual 4.2 http-check)."""
-    disable = any(r.texts[1:2] == ("disable-on-404",) for r in rules)
     if check is None or check.value is None:
-        used = [r for r in rules if r.texts[1:2] != ("disable-on-404",)]
-        if used:
+        if rules:
             text = "'http-check' rules are ignored without 'option httpchk'"
-            notes.warn("HA132", text, used[0].span)
+            notes.warn("HA132", text, rules[0].span)
         origin: Origin = check.span if check else manual("4.2", "option httpchk: a TCP connect")
         return CheckPlan(where={"kind": origin})
     method, url = (str(x) for x in check.value)  # type: ignore[attr-defined]
     where: dict[str, Origin] = {"kind": check.span, "url": check.span, "method": check.span}
     where["expect_status"] = manual("4.2", "option httpchk: 2xx and 3xx pass")
     state: dict = {"method": method, "url": url}
-    for rule in rules:
+    for rule in _first_step(rules, notes):
         _check_rule(rule, state, where, notes)
-    return CheckPlan("http", disable_on_404=disable, where=where, **state)
+    return CheckPlan("http", where=where, **state)
+
+
+def _first_step(rules: list[Line], notes: Notes) -> list[Line]:
+    """The rules of the first connect-send-expect step; a bad order is an error (2.6.12)."""
+    steps = [r for r in rules if r.texts[1:2] and r.texts[1] in ("connect", "send", "expect")]
+    order = ""
+    for at, rule in enumerate(steps):
+        order += rule.texts[1][0]
+        if not re.fullmatch(r"s?e*|(?:cse+)*(?:c(?:se*)?)?", order):
+            text = f"'http-check {rule.texts[1]}' cannot come here"
+            hint = "the order is: connect, send, expect; one of each before the next connect"
+            notes.error("HA125", text, rule.span, hint)
+            return steps[:at]
+    second = order.find("c", 1)
+    if second < 0:
+        return steps
+    text = "a check of several steps; only the first one is simulated"
+    notes.warn("HA131", text, steps[second].span)
+    return steps[:second]
 
 
 def _check_rule(rule: Line, state: dict, where: dict[str, Origin], notes: Notes) -> None:
@@ -98,6 +114,10 @@ def _expect(
     if words[at].text != "status":
         text = f"'http-check expect {words[at].text}' is not simulated; any 2xx or 3xx passes"
         notes.warn("HA131", text, rule.span)
+        return
+    if at + 2 < len(words):
+        text = f"'http-check expect': unexpected '{show(words[at + 2].text)}'"
+        notes.error("HA125", text, words[at + 2].span)
         return
     codes: set[int] = set()
     for part in words[at + 1].text.split(","):

@@ -96,9 +96,10 @@ def balancer_knobs(
     writer = _Writer(tree)
     out = _global_knobs(tree, found, writer)
     prefixes = _prefixes(tree)
+    maxconn = found["maxconn"].text if "maxconn" in found else GLOBALS[0].text
     for scope in scopes:
         prefix = prefixes[id(scope.section)]
-        out += _scope_knobs(prefix, scope, version, writer)
+        out += _scope_knobs(prefix, scope, version, writer, maxconn)
         out += _server_knobs(prefix, scope, writer)
     for section in tree.sections:
         if section.kind == "resolvers" and section.name:
@@ -132,7 +133,9 @@ def _global_knobs(tree: Tree, found: Mapping[str, Setting], writer: _Writer) -> 
     return out
 
 
-def _scope_knobs(prefix: str, scope: Scope, version: Version, writer: _Writer) -> list[Knob]:
+def _scope_knobs(
+    prefix: str, scope: Scope, version: Version, writer: _Writer, maxconn: str
+) -> list[Knob]:
     halves = {"defaults": "FB", "listen": "FB", "frontend": "F", "backend": "B"}
     out = []
     for directive in DIRECTIVES:
@@ -150,6 +153,8 @@ def _scope_knobs(prefix: str, scope: Scope, version: Version, writer: _Writer) -
             out.append(_knob(name, setting.text, setting.span, place))
             continue
         text, origin = default_of(directive.key, version, scope.mode)
+        if directive.key == "maxconn" and scope.section.kind != "defaults":
+            text = maxconn
         for other in _FALLBACKS.get(directive.key, ()):
             if other in scope.settings:
                 text = scope.settings[other].text
@@ -273,14 +278,25 @@ def _written_option(last: str, value: str) -> str:
     raise ValueError(f"option {name}: '{value}' is neither on nor off")
 
 
+def patch(knob: Knob, value: str) -> Patch:
+    """The change of the file that puts `value` in force. ValueError if it is not possible."""
+    new = written(knob, value)
+    if knob.insert is not None:
+        return Patch(knob.insert, knob.insert_text.replace("{value}", new))
+    if not isinstance(knob.origin, Span) or knob.origin.start < 0:
+        raise ValueError(f"{knob.name} cannot be written: its place cannot be patched")
+    return Patch(knob.origin, new)
+
+
+def set_knobs(text: str, values: Iterable[tuple[Knob, str]]) -> str:
+    """Several knobs of one file at once (their places are those of `text`)."""
+    return apply_patches(text, [patch(knob, value) for knob, value in values])
+
+
 def set_knob(text: str, knob: Knob, value: str) -> str:
     """The text of the file with `value` in force for this knob; every other character stays.
 
-    ValueError if the value is not possible there.
+    value: a duration in HAProxy's grammar, a whole number, plain words, or on/off (redispatch
+    also a number); ValueError if it is not possible there.
     """
-    new = written(knob, value)
-    if knob.insert is not None:
-        return apply_patches(text, [Patch(knob.insert, knob.insert_text.replace("{value}", new))])
-    if not isinstance(knob.origin, Span) or knob.origin.start < 0:
-        raise ValueError(f"{knob.name} cannot be written: its place cannot be patched")
-    return apply_patches(text, [Patch(knob.origin, new)])
+    return set_knobs(text, [(knob, value)])

@@ -69,6 +69,7 @@ class _Walk:
     notes: Notes
     own: bool
     part: Section
+    has_rules: bool = False  # this section has http-check rules of its own
 
     def line(self, line: Line) -> None:
         """Dispatch one line; words that are not simulated are the reader's business."""
@@ -109,7 +110,7 @@ class _Walk:
         elif first == "use_backend":
             self.out.rules.append(line)
         elif first == "http-check":
-            self.out.checks.append(line)
+            self.check_rule(line)
         elif first == "stats":
             self.stats(line)
         elif first == "maxconn":
@@ -118,10 +119,10 @@ class _Walk:
             self.word(line, None)
         elif first == "load-server-state-from-file":
             self.word(line, ("none", "local", "global"))
-        elif first in ("disabled", "enabled"):
+        elif first in ("disabled", "enabled") and self.notes.arguments(line, 1, 0, 0) is not None:
             self.put("disabled", first == "disabled", line, 0)
-        elif first == "log" and len(line.words) < 2:
-            self.notes.error("HA125", "'log' needs an address or 'global'", line.span)
+        elif first == "log":
+            self.notes.log(line)
 
     def put(self, key: str, value: object, line: Line, first: int) -> None:
         """Record a setting whose text is the words from `first` on."""
@@ -164,12 +165,15 @@ class _Walk:
     def count(self, line: Line) -> None:
         if (rest := self.notes.arguments(line, 1, 1, 1)) is None:
             return
-        number = self.notes.count(rest[0], line.texts[0])
+        number = self.notes.count(rest[0], line.texts[0], -(2**31))
+        if number is not None and number < 0:
+            text = f"'{line.texts[0]}' is negative; HAProxy takes it, as if it were 0"
+            self.notes.warn("HA132", text, rest[0].span)
         if number is not None:
-            self.put(line.texts[0], number, line, 1)
+            self.put(line.texts[0], max(0, number), line, 1)
 
     def word(self, line: Line, known: tuple[str, ...] | None) -> None:
-        if (rest := self.notes.arguments(line, 1, 1, 64)) is None:
+        if (rest := self.notes.arguments(line, 1, 1, 1)) is None:
             return
         if known is None or self.notes.one_of(rest[0], known, line.texts[0]):
             self.put(line.texts[0], rest[0].text, line, 1)
@@ -250,6 +254,16 @@ class _Walk:
             method, uri = texts[0], texts[1]
         self.put("check", (method, uri), line, 2)
 
+    def check_rule(self, line: Line) -> None:
+        """Own http-check rules replace inherited ones; disable-on-404 is a flag."""
+        if line.texts[1:2] == ("disable-on-404",):
+            self.put("disable-on-404", True, line, 0)
+            return
+        if not self.has_rules:
+            self.out.checks.clear()
+            self.has_rules = True
+        self.out.checks.append(line)
+
     def acl(self, line: Line) -> None:
         if self.part.kind == "defaults" and not self.part.name:
             text = "'acl' is not allowed in an anonymous defaults section"
@@ -265,3 +279,5 @@ class _Walk:
             self.notes.error("HA125", "'stats' needs a parameter", line.span)
         elif self.notes.one_of(rest[0], sorted(hw.STATS), "stats"):
             self.out.stats = True
+            if rest[0].text == "admin" and (len(rest) < 3 or rest[1].text not in ("if", "unless")):
+                self.notes.error("HA125", "'stats admin' needs 'if' or 'unless'", line.span)

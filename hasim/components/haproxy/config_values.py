@@ -11,12 +11,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from hasim.errors import Finding, did_you_mean
+from hasim.read import haproxy_words as hw
 from hasim.read.haproxy import Line, Word, show
 from hasim.source import Default, Span
 from hasim.units import parse_duration_s
 
 Version = tuple[int, int, int]
 INF = float("inf")
+_FACILITIES = hw.words(
+    "kern user mail daemon auth syslog lpr news uucp cron auth2 ftp ntp audit alert cron2 "
+    "local0 local1 local2 local3 local4 local5 local6 local7"
+)
 
 
 def manual(section: str, topic: str) -> Default:
@@ -73,20 +78,17 @@ class Notes:
 
         HAProxy reads most counters like C's atoi: a word without digits is 0; that is said.
         """
-        digits = re.match(r"[+-]?[0-9]{1,10}(?![0-9])|", word.text, re.ASCII)
-        number = int(digits[0]) if digits and digits[0] else 0
-        if not re.fullmatch(r"[+-]?[0-9]+", word.text, re.ASCII):
-            if low > 0:
-                self.error("HA125", f"{what}: '{show(word.text)}' is no number", word.span)
-                return None
-            text = f"{what}: '{show(word.text)}' is no whole number; HAProxy reads {number}"
-            self.warn("HA125", text, word.span)
-            return number if low <= number <= high else None
-        if not low <= number <= high or len(word.text) > 11:
+        digits = re.match(r"[+-]?[0-9]{1,18}", word.text, re.ASCII)
+        number = int(digits[0]) if digits else 0
+        whole = digits is not None and digits[0] == word.text
+        if not low <= number <= high:
             limits = f"{low} to {high}" if high < 2**31 - 1 else f"{low} or more"
-            text = f"{what}: {show(word.text)} is out of range ({limits})"
+            text = f"{what}: '{show(word.text)}' is out of range ({limits})"
             self.error("HA125", text, word.span)
             return None
+        if not whole:
+            text = f"{what}: '{show(word.text)}' is no whole number; HAProxy reads {number}"
+            self.warn("HA132", text, word.span)
         return number
 
     def arguments(self, line: Line, skip: int, low: int, high: int) -> tuple[Word, ...] | None:
@@ -103,6 +105,21 @@ class Notes:
             self.error("HA125", text, rest[high].span)
             return None
         return rest
+
+    def log(self, line: Line) -> None:
+        """`log global` or `log <address> [len|format|sample|profile ...] <facility> ...`."""
+        rest = line.words[1:]
+        if rest and rest[0].text == "global":
+            self.arguments(line, 1, 1, 1)
+            return
+        at = 1
+        while at < len(rest) and rest[at].text in ("len", "format", "sample", "ring", "profile"):
+            at += 2
+        if at >= len(rest):
+            text = "'log' needs an address and a facility, or 'global'"
+            self.error("HA125", text, line.span)
+        else:
+            self.one_of(rest[at], _FACILITIES, "log facility")
 
 
 def span_of(words: Iterable[Word]) -> Span:
