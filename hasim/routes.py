@@ -104,10 +104,10 @@ def call_routes(
                 words = [*known, *(b.name for x in balancers for b in x.backends)]
                 text = f"{caller.name} calls '{target}', which is no service of this stack"
                 hint = did_you_mean(target, words) or "databases are not in this version"
-                problems.append(_problem(caller, text, hint))
+                problems.append(_problem(caller, text, hint, f"call.{target}"))
             elif op not in ops:
                 text = f"{caller.name} calls '{op}' of {way.service}, which has {', '.join(ops)}"
-                problems.append(_problem(caller, text, did_you_mean(op, ops)))
+                problems.append(_problem(caller, text, did_you_mean(op, ops), f"call.{target}"))
             if way is not None:
                 found[key] = way
     return found, list(dict.fromkeys(assumed)), list(dict.fromkeys(problems))
@@ -118,7 +118,7 @@ def unmet(services: Sequence[Service]) -> list[Finding]:
     known = [s.name for s in services]
     found = []
     for service in services:
-        rows = [(f"{e.url} needs", n, "health") for e in service.health for n in e.needs]
+        rows = [(f"{e.url} needs", n, f"health.{e.url}") for e in service.health for n in e.needs]
         rows += [("a pool goes to", p.to, "pool") for p in service.pools]
         for what, name, key in rows:
             if name not in known:
@@ -128,8 +128,8 @@ def unmet(services: Sequence[Service]) -> list[Finding]:
     return found
 
 
-def _problem(caller: Service, text: str, hint: str, key: str = "ops") -> Finding:
-    span = caller.where.get(key)
+def _problem(caller: Service, text: str, hint: str, key: str) -> Finding:
+    span = caller.where.get(key) or caller.where.get("pools")
     return Finding("error", "HA104", text, span if isinstance(span, Span) else None, hint)
 
 

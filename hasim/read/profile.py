@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
@@ -23,6 +24,7 @@ from hasim.read.forms import (
     validate,
 )
 from hasim.read.yaml12 import Node, parse, plain
+from hasim.source import Origin, Span
 
 CALL_KEYS = ("timeout", "on_error")
 
@@ -222,9 +224,22 @@ def _service(name: str, form: ServiceForm, node: Node) -> tuple[Service, list[Fi
         connection_bytes=memory.per_connection,
         request_bytes=memory.per_request,
         source=_source(form.source),
-        where={key: inner.span for key, inner in node.items()},
+        where={},
     )
-    return made, found
+    return replace(made, where=_places(made, node)), found
+
+
+def _places(service: Service, node: Node) -> dict[str, Origin]:
+    """Key -> where its value stands; `call.<target>` is a call, `health.<url>` a health URL."""
+    where: dict[str, Origin] = {key: inner.span for key, inner in node.items()}
+    for op in service.ops:
+        where[f"ops.{op.name}"] = place(node, ("ops", op.name))
+        for one in op.steps:
+            if one.kind == "call":
+                where.setdefault(f"call.{one.target}", call_span(node, op.name, one))
+    for endpoint in service.health:
+        where[f"health.{endpoint.url}"] = place(node, ("health", endpoint.url))
+    return where
 
 
 def _op(name: str, form: OpForm) -> Op:
@@ -307,22 +322,23 @@ def _check_calls(services: list[Service], node: Node) -> list[Finding]:
                 if one.op not in names:
                     hint = did_you_mean(one.op, names) or f"it has {', '.join(names) or 'none'}"
                     text = f"'{one.target}' has no operation '{one.op}'"
-                    found.append(problem(text, call_span(node, service.name, op.name, one), hint))
+                    root = node.get(service.name) or node
+                    found.append(problem(text, call_span(root, op.name, one), hint))
     found += _circles(services, node)
     return found
 
 
-def call_span(node: Node, service: str, op: str, one: Step) -> Any:
-    """Where a call is written."""
+def call_span(node: Node, op: str, one: Step) -> Span:
+    """Where a call of an operation is written in a service's part of the file."""
     for key in ("calls", "steps"):
-        rows = node
-        for part in (service, "ops", op, key):
-            rows = rows.get(part) if rows is not None else None  # type: ignore[assignment]
+        rows: Node | None = node
+        for part in ("ops", op, key):
+            rows = rows.get(part) if rows is not None else None
         for row in rows.value if rows is not None and rows.kind == "seq" else ():
-            inner = row.get("call") or row
-            if (target := inner.get(one.target)) is not None and target.value == one.op:
+            target = (row.get("call") or row).get(one.target)
+            if target is not None and target.value == one.op:
                 return target.span
-    return place(node, (service, "ops", op))
+    return place(node, ("ops", op))
 
 
 def _circles(services: list[Service], node: Node) -> list[Finding]:
