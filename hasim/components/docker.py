@@ -45,7 +45,9 @@ class Docker:
 
     def _exec(self, name: str, cause: int) -> Process | None:
         container = self.machine.containers[name]
-        if container.process is not None or not self.machine.powered(container.spec.host):
+        if container.process is not None or name in self.machine.broken:
+            return None
+        if not self.machine.powered(container.spec.host):
             return None
         mark = self._event(name, "container start", cause=cause)
         container.health = "starting" if container.spec.healthcheck else ""
@@ -148,7 +150,7 @@ class Docker:
         """
         for name, container in self.machine.containers.items():
             policy = container.spec.restart
-            if container.spec.host != host or name in self.machine.broken:
+            if container.spec.host != host:
                 continue
             if policy == "always" or (policy == "unless-stopped" and not container.stopped_by_hand):
                 container.backoff_s = 0.0

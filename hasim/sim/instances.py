@@ -15,7 +15,7 @@ from hasim.components.base import Process, components
 from hasim.components.docker import Docker
 from hasim.model import Dist, Host, Instance, Service
 from hasim.sim.network import Network
-from hasim.sim.world import NS, Edge, World
+from hasim.sim.world import Edge, World
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class Machine:
             i.name: ContainerState(i, profiles.get(i.service)) for i in stack.instances
         }
         self.kinds = components()
-        self.broken = {f.instance: f for f in stack.boot_failures}
+        self.broken: dict[str, Any] = {f.instance: f for f in stack.boot_failures}
         self.booted = False
         self.dns_mode = "ok"  # ok | nx | silent, for every resolver
         self.dns_blame = -1
@@ -260,9 +260,12 @@ class Machine:
         service = self.containers[name].service
         return tuple(e.url for e in service.health) if service else ()
 
-    def load_ns(self, s: float) -> int:
-        """The simulated time of a moment given in seconds from the start of the load."""
-        return self.world.start_ns + round(s * NS)
+    def load_started(self) -> None:
+        """World.start_ns has just been set: pinned phases are known from now on."""
+        if not self.booted:
+            self.booted = True
+            for call in tuple(self.on_boot):
+                call()
 
 
 def quantile(dist: Dist, u: float) -> float:

@@ -55,7 +55,8 @@ class HAProxy(Component):
         elif what == "SIGUSR1":
             yield from self._soft_stop(p, world, machine, balancer, cause)
         else:
-            machine.exit(p, 0, world.log(p.instance, "exits", what, cause=cause))
+            code = 1 if what == "child" else 0  # a master goes when its worker dies
+            machine.exit(p, code, world.log(p.instance, "exits", what, cause=cause))
 
     def _new_worker(
         self,

@@ -14,7 +14,7 @@ others follow at the distances of their first checks. A pinned v in the past has
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hasim.model import Backend, Balancer, Check, Server
 
@@ -123,7 +123,7 @@ class Checker:
         self.count = 0
         self.wake = row.worker.world.env.event()
 
-    def run(self) -> Generator:
+    def run(self) -> Generator[Any, Any, None]:
         """Wait, check, judge, for as long as this HAProxy process lives."""
         worker, row = self.worker, self.row
         world = worker.world
