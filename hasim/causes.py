@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from hasim.causes_requests import waits
 from hasim.causes_text import Cause, place
-from hasim.metrics_probes import DOWN, down_marks, server_name, servers_of
+from hasim.metrics_probes import DOWN, UP, down_marks, server_name, servers_of
 from hasim.metrics_view import View
 from hasim.model import Backend, Check, Server, Stack
 from hasim.scenario import Scenario
@@ -21,7 +21,7 @@ from hasim.source import Origin, Span
 __all__ = ["Cause", "boot_causes", "explain"]
 
 # Health-check results that come only at the check's deadline; the others come at once.
-LATE = ("L4TOUT", "L6TOUT", "L7TOUT")
+LATE = ("L4TOUT", "L6TOUT", "L7TOUT", "Layer4 timeout", "Layer6 timeout", "Layer7 timeout")
 MOST = 12
 
 
@@ -98,7 +98,7 @@ def failing_check_s(check: Check, detail: str) -> float:
         return 0.0
     if check.timeout_check_s is None:
         return check.inter_s
-    if "L4TOUT" in detail:
+    if "L4TOUT" in detail or "Layer4 timeout" in detail:
         return min(check.inter_s, check.timeout_connect_s)
     return check.timeout_check_s
 
@@ -165,7 +165,7 @@ def _return(view: View, fault: FaultSpan) -> list[Cause]:
         ups = [
             m.t_s
             for m in view.trace.timeline
-            if m.event.startswith(f"Server {name} is UP") and m.t_s >= fault.repair_s - 1e-9
+            if UP.match(m.event) and server_name(m) == name and m.t_s >= fault.repair_s - 1e-9
         ]
         out.append(_came_back(view, lines[name][1], fault, min(ups, default=math.inf)))
     return [c for c in out if c is not None]
@@ -185,8 +185,9 @@ def _came_back(view: View, server: Server, fault: FaultSpan, up_s: float) -> Cau
         return Cause(text, span=span, seconds=took)
     late = max(view.trace.duration_s - fault.repair_s, 0.0)
     text = f"{server.name} never came back in the {late:.0f} s after the repair"
-    if not server.resolvers:
-        text += ": its name is resolved only at start (no resolvers), a new address is not seen"
+    moves = fault.do not in ("pause", "blackhole", "partition", "slow", "unhealthy")
+    if moves and not server.resolvers and server.reach in ("bridge", "overlay"):
+        text += ": without resolvers its name is resolved only at start, and its address may be new"
     return Cause(text, span=server.span, seconds=late)
 
 
@@ -195,7 +196,8 @@ def _up_before_repair(view: View, server: Server, fault: FaultSpan) -> bool:
     changes = [
         m
         for m in view.trace.timeline
-        if f"/{server.name} is " in m.event and fault.start_s <= m.t_s < fault.repair_s
+        if server_name(m).rpartition("/")[2] == server.name
+        and fault.start_s <= m.t_s < fault.repair_s
     ]
     return bool(changes) and not DOWN.match(changes[-1].event)
 

@@ -57,7 +57,7 @@ def value(view: View, budget: Budget) -> float:
 def budget_findings(scenario: Scenario, stack: Stack) -> list[Finding]:
     """Budgets that can have no samples whatever happens: told before a run, not after it."""
     return [
-        Finding("error", "HA130", message, budget.span, hint)
+        Finding("error", "HA104", message, budget.span, hint)
         for budget in (*scenario.budgets, *scenario.steady_state)
         for message, hint in _problems(budget, scenario, stack)
     ]

@@ -11,7 +11,9 @@ from hasim.metrics_requests import availability_by_requests
 from hasim.metrics_view import Sample, Tags, View
 from hasim.sim.trace import FaultSpan, Mark
 
-DOWN = re.compile(r"Server (\S+)/(\S+) is DOWN")
+# HAProxy's own words; "going" when a name stopped resolving (maintenance).
+DOWN = re.compile(r"(?:Backup server|Server) (\S+)/(\S+) is (?:going )?DOWN")
+UP = re.compile(r"(?:Backup server|Server) (\S+)/(\S+) is UP")
 
 
 def outages_s(starts_s: np.ndarray, good: np.ndarray, end_s: float) -> np.ndarray:
@@ -75,8 +77,8 @@ def down_marks(view: View, fault: FaultSpan) -> list[Mark]:
 
 
 def server_name(mark: Mark) -> str:
-    """`backend/server` of a DOWN event."""
-    found = DOWN.match(mark.event)
+    """`backend/server` of a DOWN or UP event."""
+    found = DOWN.match(mark.event) or UP.match(mark.event)
     return f"{found[1]}/{found[2]}" if found else ""
 
 

@@ -107,7 +107,7 @@ def oom_kills(view: View, tags: Tags) -> Sample:
     since = view.first_fault_s if view.faults else 0.0
     if tags:
         names = {i.name for i in view.stack.instances if selects(i, tags)}
-        kills = [m for m in kills if m.component in names]
+        kills = [m for m in kills if {m.component, m.detail.partition(" ")[0]} & names]
         count = float(len(kills)) if names else math.nan
     else:
         count = float(view.trace.counters.get("oom_kills", len(kills)))

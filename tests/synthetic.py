@@ -112,6 +112,25 @@ def probes(bad: list[tuple[float, float]], end_s: float = END_S) -> dict[str, ob
     }
 
 
+def per_second(seconds: int) -> dict[str, np.ndarray]:
+    """Everything constant: 10 requests, half a core and 400 bytes per container."""
+    return {
+        "started": np.full((seconds, 2), 5.0),
+        "ok": np.full((seconds, 2), 5.0),
+        "failed": np.zeros((seconds, 2)),
+        "p50_s": np.full(seconds, 0.01),
+        "p99_s": np.full(seconds, 0.02),
+        "vus": np.full(seconds, 100.0),
+        "dropped_iterations": np.zeros(seconds),
+        "cpu_s": np.full((seconds, 3), 0.5),
+        "throttled_s": np.zeros((seconds, 3)),
+        "rss_bytes": np.full((seconds, 3), 400.0),
+        "inflight": np.full((seconds, 3), 2.0),
+        "in_rotation": np.ones((seconds, 2)),
+        "sessions": np.full((seconds, 2), 3.0),
+    }
+
+
 def trace(
     replication: int = 0,
     bad: list[tuple[float, float]] | None = None,
@@ -135,28 +154,12 @@ def trace(
     for outcome, n in (failed or {}).items():
         hist[at, 0, outcome, bucket(50.0)] = n
         sums[at, 0, outcome] = n * 50.0
-    seconds = int(END_S)
     marks = (
         Mark(0, -1, FAULT_S, "gw-1", "fault: pause", "", "scenarios.yaml", 20, 7),
         Mark(1, 0, down_s, "gw/l09-1", "Server gw/l09-1 is DOWN", "L7TOUT", "haproxy.cfg", 29, 12),
         Mark(2, 0, REPAIR_S, "gw-1", "repair: pause", ""),
         Mark(3, 2, REPAIR_S + 3, "gw/l09-1", "Server gw/l09-1 is UP", "L7OK"),
     )
-    per_second = {
-        "started": np.full((seconds, 2), 5.0),
-        "ok": np.full((seconds, 2), 5.0),
-        "failed": np.zeros((seconds, 2)),
-        "p50_s": np.full(seconds, 0.01),
-        "p99_s": np.full(seconds, 0.02),
-        "vus": np.full(seconds, 100.0),
-        "dropped_iterations": np.zeros(seconds),
-        "cpu_s": np.full((seconds, 3), 0.5),
-        "throttled_s": np.zeros((seconds, 3)),
-        "rss_bytes": np.full((seconds, 3), 400.0),
-        "inflight": np.full((seconds, 3), 2.0),
-        "in_rotation": np.ones((seconds, 2)),
-        "sessions": np.full((seconds, 2), 3.0),
-    }
     base = Trace(
         scenario="gateway-pause",
         replication=replication,
@@ -169,7 +172,7 @@ def trace(
         segment_start_s=starts,
         hist=hist,
         latency_sum_s=sums,
-        per_second=per_second,
+        per_second=per_second(int(END_S)),
         counters={"iterations": 2000, "requests": 4000, "retries": 8, "checks": 400},
         terminations=((("gw/l09-1", "504", "sH--"), 40), (("gw/l09-2", "200", "----"), 3000)),
         timeline=marks,

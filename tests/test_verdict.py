@@ -132,7 +132,7 @@ def test_a_named_quantile_must_be_seen_too() -> None:
 
 # ---- whole scenarios -------------------------------------------------------------------------
 def verdict(of: object, **changes: object) -> ScenarioVerdict:
-    traces = [trace(i, down_s=110 + i % 20 / 10, **changes) for i in range(40)]  # type: ignore[arg-type]
+    traces = [trace(i, down_s=110 + i % 20 / 10, **changes) for i in range(40)]  # type: ignore
     return judge(of, stack(), traces)  # type: ignore[arg-type]
 
 
@@ -259,6 +259,9 @@ def test_a_refused_check_costs_nothing_itself() -> None:
     marks = trace(down_s=105.0).timeline
     down = replace(marks[1], detail="L4CON")
     found = causes(timeline=(marks[0], down, *marks[2:]), down_s=105.0)
+    words = replace(down, detail="reason: Layer7 timeout, check duration: 2001ms", t_s=111.0)
+    late = causes(timeline=(marks[0], words, *marks[2:]), down_s=111.0)
+    assert late[0].startswith("l09-1 stayed in rotation 11.0 s = (2.0 - 1.0) s + 3 x 2.0 s + 2")
     assert found[0].startswith("l09-1 stayed in rotation 5.0 s = (2.0 - 1.0) s + 2 x 2.0 s: inter")
 
 

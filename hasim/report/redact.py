@@ -46,7 +46,7 @@ _PATTERNS = tuple(
         r"^[ \t]*user[ \t]+\S+[ \t][^\n]*?[>#](?P<v>\S+)",
         rf"\bredis-cli\b[^\n|;&]*?[ \t](?:-a|--pass)[ \t]+(?P<v>{_VALUE})",
         r"\bcurl\b[^\n|;&]*?[ \t](?:-u|--user)[ \t]+[\"']?[^\s:\"']+:(?P<v>[^\s\"']+)",
-        r"\b(?:Bearer|Basic)[ \t]+(?P<v>[A-Za-z0-9._~+/=-]{6,})",
+        r"\b(?:Bearer|Basic)[ \t]+(?P<v>[^\s\"']{6,})",
         # scheme://user:value@host
         r"\b[a-z][a-z0-9+.-]*://[^\s/:@\"']*:(?P<v>[^\s/@\"']+)@",
         # .pgpass and PEM

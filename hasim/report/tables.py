@@ -42,8 +42,8 @@ REQUESTS = (
 # A replication with more rows keeps only those that change who serves, and their causes.
 MOST_ROWS = 1000
 TURNS = re.compile(
-    r"fault:|repair:|did not boot|exited|started|oom|OOM|[+-][a-z]|promoted|"
-    r"Server \S+ is (?:DOWN|UP)|backend \S+ has no server"
+    r"fault:|repair:|did not boot|oom|OOM|^[+-][a-z]|promoted|[Ss]erver \S+ is (?:going |DOWN|UP)"
+    r"|has no server|container (?:die|kill|start|destroy)|listening|exits|draining|Reloading"
 )
 # Metrics for which less is worse; of all others the largest replication is the worst.
 LESS_IS_WORSE = {"ok", "in_rotation", "vus", "started"}

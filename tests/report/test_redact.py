@@ -47,8 +47,6 @@ LINES = [
 @pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("secret", ["hunter2hunter2", "Zq9#x!kk7", "0a-b_c.d+e"])
 def test_a_secret_is_hidden(line: str, secret: str) -> None:
-    if "#" in secret and ("Bearer" in line or "{{" in line):
-        pytest.skip("not a word of that format without quotes")
     out = redact(line.format(secret))
     assert secret not in out
     assert secret[4:] not in out

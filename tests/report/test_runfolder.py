@@ -116,7 +116,8 @@ def test_no_secret_in_any_file(tmp_path: Path) -> None:
 
 def test_long_timelines_keep_the_turns_and_their_causes(tmp_path: Path) -> None:
     noise = tuple(
-        Mark(10 + i, -1, float(i) / 10, "gw/l09-2", "Health check passed", "") for i in range(2000)
+        Mark(10 + i, -1, float(i) / 10, "lb", "Health check for server l09-gw/l09-2 failed", "")
+        for i in range(2000)
     )
     t = trace()
     cause = replace(t.timeline[1], parent=15)
