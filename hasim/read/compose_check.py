@@ -55,8 +55,10 @@ def check_references(
     project: ComposeProject, secrets: frozenset[str], findings: list[Finding]
 ) -> None:
     """Volumes, networks, services and secrets that a service names must be there."""
-    services = project.services
-    for service in services.values():
+    services, volumes, networks_known = (
+        frozenset(known) for known in (project.services, project.volumes, project.networks)
+    )
+    for service in project.services.values():
         where = service.where
         named_volumes = [(m.source, m.span) for m in service.volumes if m.kind == "volume"]
         networks = [(n.network, n.span) for n in service.networks if n.network != "default"]
@@ -65,8 +67,8 @@ def check_references(
         for field, mode in (("network_mode", service.network_mode), ("pid", service.pid)):
             if mode.startswith("service:"):
                 needs.append((mode.removeprefix("service:"), where.get(field)))
-        _undefined(service, "volume", named_volumes, project.volumes, findings)
-        _undefined(service, "network", networks, project.networks, findings)
+        _undefined(service, "volume", named_volumes, volumes, findings)
+        _undefined(service, "network", networks, networks_known, findings)
         _undefined(service, "service", needs, services, findings)
         wanted = [(name, where.get("secrets")) for name in service.secrets]
         _undefined(service, "secret", wanted, secrets, findings)
@@ -88,10 +90,9 @@ def _undefined(
     service: ComposeService,
     kind: str,
     named: Iterable[tuple[str, Span | None]],
-    known: Iterable[str],
+    known: frozenset[str],
     findings: list[Finding],
 ) -> None:
-    known = frozenset(known)
     for name, span in named:
         if name in known:
             continue

@@ -43,6 +43,7 @@ class Loader:
     texts: dict[str, Text] = field(default_factory=dict)
     tags: list[tuple[str, Span]] = field(default_factory=list)
     roots: dict[str, Node | None] = field(default_factory=dict)
+    _named: dict[str, dict[str, Node]] = field(default_factory=dict)
     _services: dict[tuple[str, str], Resolved | None] = field(default_factory=dict)
     _dotenv: dict[str, str] = field(default_factory=dict)
 
@@ -168,9 +169,11 @@ class Loader:
         """One service of one file with what it extends underneath; chain: who asked."""
         here = (path, name)
         if here not in self._services:
-            root = self.root(path, None)
-            services = root.get("services") if root else None
-            node = services.get(name) if services else None
+            if path not in self._named:
+                root = self.root(path, None)
+                services = root.get("services") if root else None
+                self._named[path] = dict(services.items()) if services else {}
+            node = self._named[path].get(name)
             if node is None or node.kind != "map":
                 return None if node is None else Resolved(node)
             self._services[here] = self._extend(here, node, (*chain, here))

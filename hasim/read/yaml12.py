@@ -158,6 +158,9 @@ class _Composer:
         if node.size > MAX_NODES or self.made > MAX_NODES:
             raise self._fatal("HA114", f"more than {MAX_NODES} values (aliases expanded)",
                               node.span)
+        if node.depth > MAX_DEPTH:
+            raise self._fatal("HA114", f"nested deeper than {MAX_DEPTH} levels (by aliases)",
+                              node.span)
 
     def _span(self, event: Any, start: int, end: int) -> Span:
         """[start, end) without anchor, tag and trailing white space."""
@@ -217,9 +220,14 @@ class _Composer:
         block = frame.style == "block"
         end = max(frame.start, frame.end) if block else event.end_mark.index + self.shift
         span = self._span(frame.mark, frame.start, end)
-        value = self._pairs(frame) if frame.kind == "map" else tuple(frame.children)
-        size = 1 + sum(_size(child) for child in value)
-        node = Node(frame.kind, value, span, frame.tag, "", frame.style, size)
+        value: Any = tuple(frame.children)
+        below: list[Node] = frame.children
+        if frame.kind == "map":
+            value = self._pairs(frame)
+            below = [node for pair in value for node in pair]
+        size = 1 + sum(n.size for n in below)
+        depth = 1 + max((n.depth for n in below), default=0)
+        node = Node(frame.kind, value, span, frame.tag, "", frame.style, size, depth)
         if frame.anchor is not None:
             self.anchors[frame.anchor] = node
         return node
@@ -260,10 +268,6 @@ class _Composer:
             self._count(source)
             for key, item in source.value:
                 into.setdefault(key.raw, (key, item))
-
-
-def _size(child: Any) -> int:
-    return child.size if isinstance(child, Node) else child[0].size + child[1].size
 
 
 def _syntax(error: yaml.YAMLError, composer: _Composer) -> Finding:

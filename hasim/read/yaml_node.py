@@ -19,7 +19,8 @@ class Node:
     tuple of Nodes, for a scalar str, int, float, bool or None (YAML 1.2 core). tag: the explicit
     tag as written ("!reset", "!!str" as "tag:yaml.org,2002:str") or "". raw: the text of a scalar.
     style: "" plain, "'", '"', "|", ">" for scalars; "block" or "flow" for collections.
-    The span leaves out anchor, tag and trailing line ends. size counts the nodes below and itself.
+    The span leaves out anchor, tag and trailing line ends. size counts the nodes
+    below and itself, depth the levels.
     """
 
     kind: str
@@ -29,6 +30,7 @@ class Node:
     raw: str = ""
     style: str = ""
     size: int = field(default=1, compare=False, repr=False)
+    depth: int = field(default=1, compare=False, repr=False)
 
     def items(self) -> Iterator[tuple[str, Node]]:
         """(key text, value) of a map, in file order; nothing for other kinds."""
@@ -38,7 +40,11 @@ class Node:
 
     def get(self, key: str) -> Node | None:
         """The value under `key` of a map, or None."""
-        return next((value for name, value in self.items() if name == key), None)
+        if self.kind == "map":
+            for name, value in self.value:
+                if name.raw == key:
+                    return value
+        return None
 
     def key(self, key: str) -> Node | None:
         """The key node itself (its span is where the key is written), or None."""

@@ -157,6 +157,8 @@ def test_alias_bombs_are_counted_not_expanded():
     lines = ["a0: &a0 [" + "x," * 9 + "]"]
     lines += [f"a{i}: &a{i} [" + f"*a{i - 1}," * 9 + "]" for i in range(1, 30)]
     assert codes("\n".join(lines)) == ["HA114"]
+    tower = "a0: &a0 [1]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 2000))
+    assert codes(tower) == ["HA114"]
     wide = "a: &a {" + ", ".join(f"k{i}: 1" for i in range(1000)) + "}\n"
     merges = "b:\n  <<: [" + "*a," * (MAX_NODES // 1000 + 5) + "]\n"
     assert codes(wide + merges) == ["HA114"]
