@@ -62,6 +62,7 @@ class Load:
     time_unit_s: float = 1.0
     pre_allocated_vus: int = 0
     max_vus: int = 0
+    arrivals: str = "even"  # k6 spaces arrivals evenly; "poisson" is ours
     graceful_stop_s: float = 30.0
     graceful_ramp_down_s: float = 30.0
     flow: tuple[FlowStep, ...] = ()

@@ -57,6 +57,7 @@ from hasim.sim.kernel.layout import (
     ZOMBIE,
     NONFIRST,
     OPEN_LOOP,
+    apart,
     jit,
 )
 from hasim.sim.trace import BUCKETS, EOF, LOW, OK, OPEN, OUTCOMES, SUB, TIMEOUT
@@ -99,6 +100,7 @@ def second_of(k, t):
 @jit
 def new_segment(k):
     """Open a new segment; when all are used the last one goes on."""
+    apart()
     n = k.g[NSEGMENT]
     if n < k.segments.size:
         k.segments[n] = k.g[NOW]
@@ -125,6 +127,7 @@ def count_term(k, s, term):
 @jit
 def record(k, s, outcome):
     """Book the end of a user's request."""
+    apart()
     slot, now = k.slots[s], k.g[NOW]
     latency = now - slot.t_begin
     cell = (slot.seg * k.g[NOPS] + slot.op) * N_OUTCOMES + outcome
@@ -153,6 +156,7 @@ def record(k, s, outcome):
 @jit
 def record_probe(k, s, outcome):
     """Book the end of a shadow probe; the first good one after a bad one begins a segment."""
+    apart()
     slot = k.slots[s]
     n = k.g[NPROBES]
     if n < k.probes.size:
@@ -172,6 +176,7 @@ def record_probe(k, s, outcome):
 @jit
 def drop_connection(k, u):
     """The user's client connection is closed; a client in the backlog may take its place."""
+    apart()
     user = k.users[u]
     if user.conn < 0:
         return
@@ -184,6 +189,7 @@ def drop_connection(k, u):
 @jit
 def leave_frontend(k, bal):
     """One client connection fewer on the balancer."""
+    apart()
     balancer = k.balancers[bal]
     balancer.conns -= 1
     waiting = k.queues[balancer.queue].head
@@ -203,6 +209,7 @@ def leave_frontend(k, bal):
 @jit
 def user_next(k, u):
     """The user's request is over: think, or give the user back to the arrival executor."""
+    apart()
     user = k.users[u]
     user.slot = -1
     user.flow += 1
@@ -221,6 +228,7 @@ def user_next(k, u):
 @jit
 def clone(k, s):
     """A second slot for the same call: the first goes on as work that nobody waits for."""
+    apart()
     n = allocate(k)
     old, new = k.slots[s], k.slots[n]
     new.flags = old.flags & (PROBE | CHECK | WRITE | REPLAYED | NONFIRST)
@@ -241,6 +249,7 @@ def clone(k, s):
 @jit
 def try_again(k, s, outcome, reusable):
     """A client's own second try: k6's silent replay, or retries with back-off. The slot, or -1."""
+    apart()
     slot = k.slots[s]
     replay = (
         outcome == EOF
@@ -280,6 +289,7 @@ def try_again(k, s, outcome, reusable):
 @jit
 def answer(k, s, outcome, reusable):
     """Tell whoever waits for slot s. True: the slot was taken for another try, leave it alone."""
+    apart()
     slot = k.slots[s]
     if slot.flags & ORPHAN:
         return False
@@ -326,6 +336,7 @@ def check_result(k, s, code):
 @jit
 def detach(k, s):
     """Nobody waits for slot s any more: free it, or let the server finish its work."""
+    apart()
     slot = k.slots[s]
     slot.t_hap = slot.t_cli = FOREVER
     slot.flags |= ZOMBIE | ORPHAN

@@ -12,6 +12,7 @@ from hasim.sim.kernel.layout import (
     ROUNDROBIN,
     SEQ,
     SOURCE,
+    apart,
     jit,
 )
 
@@ -73,6 +74,7 @@ def better(k, algo, e, best):
 @jit
 def two_of(k, be, s, actives, backup):
     """balance random(2): of two servers drawn by weight, the less loaded one."""
+    apart()
     b, slot = k.backends[be], k.slots[s]
     block = words(k, slot.ordinal, slot.entity, slot.path, np.uint64((1 << 32) + slot.retries))
     best = -1
@@ -95,6 +97,7 @@ def two_of(k, be, s, actives, backup):
 @jit
 def by_source(k, be, s, actives, backup):
     """balance source: the user's number over the total weight of the servers in rotation."""
+    apart()
     b = k.backends[be]
     total = 0
     for e in range(b.first, b.first + b.count):
@@ -115,6 +118,7 @@ def choose(k, be, s, avoid):
 
     `avoid` (a failed server) is chosen only if it is the only one. Moves the balancing state.
     """
+    apart()
     b = k.backends[be]
     actives = usable_actives(k, be)
     backup = -1 if actives else first_backup_of(k, be)
@@ -163,6 +167,7 @@ def enter_ring(k, e):
 
     source: lb_fwrr.c, fwrr_queue_srv: curr_pos + (remaining weight) / own weight
     """
+    apart()
     edge = k.edges[e]
     b = k.backends[edge.be]
     total = 0
@@ -177,6 +182,7 @@ def enter_ring(k, e):
 @jit
 def shadow(k, be):
     """The server of a probe: its own turn order over what is usable, moving no balancing state."""
+    apart()
     b = k.backends[be]
     actives = usable_actives(k, be)
     backup = -1 if actives else first_backup_of(k, be)

@@ -25,6 +25,7 @@ from hasim.sim.kernel.layout import (
     SKIPS,
     USED_SLOTS,
     WALKS,
+    apart,
     jit,
 )
 
@@ -96,6 +97,7 @@ def arm(k, s):
 @jit
 def earliest(k):
     """The first node over all buckets, or -1: used to jump over an idle stretch."""
+    apart()
     best = -1
     for b in range(k.heads.size):
         n = k.heads[b]
@@ -144,6 +146,7 @@ def pop(k, limit):
 @jit
 def rebuild(k, shift):
     """Change the bucket width to 2**shift ns."""
+    apart()
     k.g[SHIFT] = shift
     k.heads[:] = -1
     k.tails[:] = -1
@@ -156,6 +159,7 @@ def rebuild(k, shift):
 @jit
 def adapt(k):
     """Every 64 Ki events: widen buckets that are mostly empty, narrow those that are crowded."""
+    apart()
     shift = k.g[SHIFT]
     if k.g[SKIPS] > 3 * k.g[POPS] and shift < 40:
         rebuild(k, shift + 1)

@@ -8,7 +8,7 @@ from hasim.sim.kernel.answer import answer, clone, detach, new_segment, record
 from hasim.sim.kernel.balance import enter_ring
 from hasim.sim.kernel.calendar import allocate, arm, free, ready, remove, schedule, unlink
 from hasim.sim.kernel.cpu import charge, rescale, settle_rate, stop_cpu
-from hasim.sim.kernel.draw import words
+from hasim.sim.kernel.draw import unit, words
 from hasim.sim.kernel.layout import (
     ADMIT,
     ARP,
@@ -49,6 +49,7 @@ from hasim.sim.kernel.layout import (
 )
 from hasim.sim.kernel.loop import settle
 from hasim.sim.kernel.path import assign, release, reply, serve_queue
+from hasim.sim.kernel.users import next_arrival
 from hasim.sim.kernel.work import off_work, pump
 from hasim.sim.trace import EOF, HTTP_502, OPEN
 
@@ -336,3 +337,15 @@ def close_books(k):
         if slot.phase != FREE and slot.user >= 0 and not slot.flags & ORPHAN:
             record(k, s, OPEN)
             slot.flags |= ORPHAN
+
+
+@entry
+def start_arrivals(k, i):
+    """Schedule the first arrival of generator i."""
+    next_arrival(k, i)
+
+
+@entry
+def uniform(k, tick, stream):
+    """A control-plane draw in [0, 1)."""
+    return unit(words(k, np.uint64(tick), np.uint64(stream), np.uint64(0), np.uint64(1 << 40))[0])

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 
 from hasim.sim.kernel.calendar import arm, ready, schedule
-from hasim.sim.kernel.layout import CPU, FOREVER, NOW, PROBE, RUN, jit
+from hasim.sim.kernel.layout import CPU, FOREVER, NOW, PROBE, RUN, apart, jit
 
 PERIOD = 100_000_000  # source: Linux cpu.cfs_period_us default 100 ms; docker run --cpus
 
@@ -39,6 +39,7 @@ def merge(k, a, b):
 @jit
 def merge_children(k, first):
     """Two-pass merge of a list of siblings into one heap."""
+    apart()
     pairs = -1
     while first >= 0:
         a = first
@@ -127,6 +128,7 @@ def settle_rate(k, st):
 @jit
 def share_host(k, h):
     """Divide the cores of a short host by weight among its containers (water filling)."""
+    apart()
     host = k.hosts[h]
     last = host.first + host.count
     total = 0
@@ -168,6 +170,7 @@ def share_host(k, h):
 @jit
 def recompute(k, st):
     """The number of runnable threads of the container changed by one or more."""
+    apart()
     station = k.stations[st]
     if not k.hosts[station.host].short:
         station.alloc = float(station.nrun)
@@ -178,6 +181,7 @@ def recompute(k, st):
 @jit
 def start_cpu(k, s, work):
     """Slot s begins `work` ns of CPU time on its container."""
+    apart()
     slot = k.slots[s]
     station = k.stations[slot.st]
     slot.phase = CPU
@@ -200,6 +204,7 @@ def start_cpu(k, s, work):
 @jit
 def stop_cpu(k, s):
     """Slot s leaves the CPU before its work is done (its process died)."""
+    apart()
     slot = k.slots[s]
     station = k.stations[slot.st]
     if station.dedicated or slot.flags & PROBE:
@@ -213,6 +218,7 @@ def stop_cpu(k, s):
 @jit
 def cpu_event(k, st):
     """The calendar entry of a container: threads that are done leave, periods begin or end."""
+    apart()
     station = k.stations[st]
     charge(k, st)
     left = 0
@@ -234,6 +240,7 @@ def cpu_event(k, st):
 @jit
 def rescale(k, st, factor):
     """CPU work under way takes `factor` times what is left of it (speed changed)."""
+    apart()
     station = k.stations[st]
     if station.dedicated:
         for s in range(k.slots.size):

@@ -24,6 +24,7 @@ from hasim.sim.kernel.layout import (
     LOGNORMAL,
     QUANTILES,
     UNIFORM,
+    apart,
     jit,
 )
 
@@ -58,6 +59,7 @@ def philox(c0, c1, c2, c3, k0, k1):
 @jit
 def words(k, ordinal, entity, path, block):
     """Four words for one demand."""
+    apart()
     return philox(ordinal, entity, path, block, np.uint64(k.g[KEY0]), np.uint64(k.g[KEY1]))
 
 
@@ -89,6 +91,7 @@ def step_word(k, s):
 @jit
 def normal_quantile(p):
     """Inverse of the standard normal distribution (Wichura, AS 241 PPND16, 1988)."""
+    apart()
     q = p - 0.5
     if abs(q) <= 0.425:
         r = 0.180625 - q * q
@@ -128,6 +131,7 @@ def normal_quantile(p):
 @jit
 def from_table(k, d, u):
     """Quantile table: piecewise linear through (p, value) rows."""
+    apart()
     lo, hi = d.first, d.first + d.count - 1
     while hi - lo > 1:
         mid = (lo + hi) // 2
@@ -143,6 +147,7 @@ def from_table(k, d, u):
 @jit
 def from_hyperexp(k, d, u):
     """Mixture of exponentials, inverted by bisection: monotone, one word."""
+    apart()
     lo, hi = 0.0, 1.0
     for i in range(d.first, d.first + d.count):
         hi = max(hi, 45.0 * k.table[i, 1])
@@ -161,6 +166,7 @@ def from_hyperexp(k, d, u):
 @jit
 def sample(k, dist, word):
     """The value in ns of distribution number `dist` at this random word."""
+    apart()
     d = k.dists[dist]
     if d.kind == CONST:
         return np.int64(d.a)

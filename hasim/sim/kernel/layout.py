@@ -5,10 +5,9 @@ All times are int64 ns; FOREVER is "no deadline". -1 is "none" for every index.
 
 from __future__ import annotations
 
-from collections import namedtuple
-
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic
 
 FOREVER = 1 << 62
 NS = 1_000_000_000
@@ -19,12 +18,38 @@ def jit(function):
 
     The option is private to numba; tests/sim/test_kernel.py asserts that it is honoured.
     """
-    return njit(nogil=True, _nrt=False, error_model="numpy")(function)
+    return _one_signature(njit(nogil=True, _nrt=False, error_model="numpy")(function))
 
 
 def entry(function):
     """As jit, for the few functions that Python calls: their machine code is cached on disk."""
-    return njit(nogil=True, _nrt=False, cache=True, error_model="numpy")(function)
+    return _one_signature(njit(nogil=True, _nrt=False, cache=True, error_model="numpy")(function))
+
+
+def _one_signature(dispatcher):
+    """Compile once, for int64: numba would make a copy of each helper for each literal argument."""
+    compile_ = dispatcher.compile
+
+    def widened(sig):
+        if not isinstance(sig, tuple):
+            return compile_(sig)
+        plain = [types.unliteral(a) for a in sig]
+        wide = (types.int64 if a in (types.int32, types.intp) else a for a in plain)
+        return compile_(tuple(wide))
+
+    dispatcher.compile = widened
+    return dispatcher
+
+
+@intrinsic
+def apart(typingctx):
+    """Called first in a large function: LLVM shall not copy it into its callers."""
+
+    def codegen(context, builder, signature, args):
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
 
 
 # Phases of a slot. READY ones wait in the ready list for the current instant, TIMED ones in the
@@ -102,7 +127,7 @@ STATION = np.dtype(
         ("host", "i4"), ("workers", "i4"), ("busy", "i4"), ("queue", "i4"), ("is_async", "i4"),
         ("backlog", "i4"), ("inflight", "i4"), ("idle", "i4"), ("frozen", "i4"),
         ("dedicated", "i4"), ("nrun", "i4"), ("heap", "i4"), ("throttled", "i4"),
-        ("watch_drain", "i4"), ("oom_sent", "i4"), ("epoch", "i4"), ("up", "i4"),
+        ("watch_drain", "i4"), ("oom_sent", "i4"), ("local", "i4"),
         ("t_upd", "i8"), ("period", "i8"), ("alloc", "f8"), ("rate", "f8"), ("virtual", "f8"),
         ("quota", "f8"), ("period_used", "f8"), ("weight", "f8"), ("speed", "f8"),
         ("cpu_ns", "f8"), ("throttled_ns", "f8"),
@@ -238,13 +263,40 @@ ON_EMPTY, ON_TIMEOUT, ON_JUNK, ON_5XX = 1, 2, 4, 8
 ) = range(60)  # fmt: skip
 N_GLOBALS = 64
 
-Kernel = namedtuple(
-    "Kernel",
-    "g slots nodes heads tails ready queues stations hosts edges backends balancers rows ops dists "
-    "table users spans flow mix gens rates pools notices hist sums started ok failed scratch "
-    "segments probes requests terms key",
-)
-"""g int64 (N_GLOBALS,); heads, tails int32 (buckets); ready int32 (slots); table float64 (n, 2);
-hist int64 (segments, ops, outcomes, BUCKETS) flat; sums float64 (segments, ops, outcomes) flat;
-started, ok, failed int64 (seconds, ops) flat; scratch int64 (BUCKETS,); segments int64 (starts);
-terms int64 (edges + 1, TERMS) flat; key uint64 (2,)."""
+# The arrays of the data plane: name -> (dtype, dimensions).
+FIELDS = {
+    "g": ("i8", 1),  # globals, N_GLOBALS
+    "slots": (SLOT, 1),
+    "nodes": (NODE, 1),  # calendar entries: containers, users, generators, slots
+    "heads": ("i4", 1),  # buckets of the calendar
+    "tails": ("i4", 1),
+    "ready": ("i4", 1),
+    "queues": (QUEUE_T, 1),
+    "stations": (STATION, 1),
+    "hosts": (HOST, 1),
+    "edges": (EDGE, 1),
+    "backends": (BACKEND, 1),
+    "balancers": (BALANCER, 1),
+    "rows": (ROW, 1),
+    "ops": (OPERATION, 1),
+    "dists": (DIST, 1),
+    "table": ("f8", 2),  # (p, value) rows of distributions
+    "users": (USER, 1),
+    "spans": (SPAN, 1),
+    "flow": (FLOW, 1),
+    "mix": (MIX, 1),
+    "gens": (GENERATOR, 1),
+    "rates": (RATE, 1),
+    "pools": (POOL_T, 1),
+    "notices": (NOTICE, 1),
+    "hist": ("i8", 1),  # (segments, ops, outcomes, BUCKETS) flat
+    "sums": ("f8", 1),  # (segments, ops, outcomes) flat
+    "started": ("i8", 1),  # (seconds, ops) flat
+    "ok": ("i8", 1),
+    "failed": ("i8", 1),
+    "scratch": ("i8", 1),  # BUCKETS
+    "segments": ("i8", 1),  # start times
+    "probes": (PROBE_ROW, 1),
+    "requests": (REQUEST_ROW, 1),
+    "terms": ("i8", 1),  # (edges + 1, TERMS) flat
+}

@@ -62,6 +62,7 @@ from hasim.sim.kernel.layout import (
     WAITQ,
     ZOMBIE,
     entry,
+    apart,
     jit,
 )
 from hasim.sim.kernel.path import (
@@ -105,6 +106,7 @@ def balancer_frozen(k, s):
 @jit
 def go_on(k, s):
     """Slot s is ready: its next move in this instant."""
+    apart()
     slot = k.slots[s]
     phase = slot.phase
     if phase == RUN or phase == GRANT or phase == RETURN:
@@ -142,6 +144,7 @@ def go_on(k, s):
 @jit
 def slot_event(k, s):
     """A timer of slot s is due: the client's deadline, HAProxy's, or that of its phase."""
+    apart()
     slot = k.slots[s]
     now = k.g[NOW]
     if slot.t_cli <= now:
@@ -161,6 +164,7 @@ def slot_event(k, s):
 @jit
 def timer(k, s):
     """The phase timer of slot s."""
+    apart()
     slot = k.slots[s]
     phase = slot.phase
     if phase == CPU:
@@ -219,6 +223,7 @@ def timer(k, s):
 @jit
 def client_gone(k, s):
     """The caller's own timeout: it goes on without an answer, HAProxy and the server may not."""
+    apart()
     slot = k.slots[s]
     phase = slot.phase
     slot.t_cli = FOREVER
@@ -244,6 +249,7 @@ def client_gone(k, s):
 @jit
 def deadline(k, s):
     """HAProxy's deadline for the phase of slot s (or the connect timeout of a client)."""
+    apart()
     slot = k.slots[s]
     phase = slot.phase
     slot.t_hap = FOREVER
@@ -267,6 +273,7 @@ def deadline(k, s):
 @jit
 def settle(k):
     """Run everything that is ready in this instant."""
+    apart()
     s = next_ready(k)
     while s >= 0:
         go_on(k, s)

@@ -74,6 +74,7 @@ from hasim.sim.kernel.layout import (
     T_SH,
     T_SQ,
     TURN,
+    apart,
     jit,
 )
 from hasim.sim.kernel.work import RTO, arrive
@@ -98,6 +99,7 @@ def syn_offset(k, n):
 @jit
 def observe(k, e, good):
     """`observe`: consecutive errors of live traffic; at error-limit tell the control plane."""
+    apart()
     edge = k.edges[e]
     if edge.observe == 0:
         return
@@ -124,6 +126,7 @@ def assign(k, s, e):
 @jit
 def serve_queue(k, e):
     """Server e has room: waiting requests of its own queue, then of the backend's, go to it."""
+    apart()
     edge = k.edges[e]
     be_queue = k.backends[edge.be].queue
     while edge.maxconn == 0 or edge.served < edge.maxconn:
@@ -152,6 +155,7 @@ def release(k, s):
 @jit
 def reply(k, s, outcome, term):
     """HAProxy (or the direct connection) answers the caller of slot s."""
+    apart()
     slot = k.slots[s]
     if not slot.flags & (PROBE | CHECK) and k.backends[slot.be].kind == HAPROXY:
         count_term(k, s, term)
@@ -164,6 +168,7 @@ def reply(k, s, outcome, term):
 @jit
 def enqueue(k, s, q):
     """Wait in a queue of HAProxy, `timeout queue` at most."""
+    apart()
     slot = k.slots[s]
     slot.phase = QUEUE
     slot.t_phase = FOREVER
@@ -175,6 +180,7 @@ def enqueue(k, s, q):
 @jit
 def route(k, s, avoid):
     """Choose a server for slot s and dial it."""
+    apart()
     slot = k.slots[s]
     b = k.backends[slot.be]
     if slot.flags & PROBE:
@@ -207,6 +213,7 @@ def route(k, s, avoid):
 @jit
 def dial(k, s):
     """Reach the assigned server: over an idle connection where the rules allow, else connect."""
+    apart()
     slot = k.slots[s]
     edge = k.edges[slot.edge]
     b = k.backends[slot.be]
@@ -240,6 +247,7 @@ def dial(k, s):
 @jit
 def attempt(k, s):
     """One SYN to the assigned server."""
+    apart()
     slot = k.slots[s]
     edge = k.edges[slot.edge]
     connect = edge.connect
@@ -270,6 +278,7 @@ def attempt(k, s):
 @jit
 def sent(k, s):
     """Connected, the request is written: `timeout server` counts from here."""
+    apart()
     slot = k.slots[s]
     edge = k.edges[slot.edge]
     slot.t_phase = FOREVER
@@ -298,6 +307,7 @@ def sent(k, s):
 @jit
 def resend(k, s):
     """A TCP retransmit of a request sent into silence."""
+    apart()
     slot = k.slots[s]
     edge = k.edges[slot.edge]
     if edge.connect >= 2:
@@ -329,6 +339,7 @@ def may_redispatch(k, s, actives):
 @jit
 def connect_failed(k, s, timed_out):
     """A connect was refused, unreachable or timed out (backend.c, back_handle_st_cer)."""
+    apart()
     slot = k.slots[s]
     b = k.backends[slot.be]
     slot.t_phase = slot.t_hap = FOREVER
@@ -390,6 +401,7 @@ def give_up(k, s, timed_out):
 @jit
 def replay(k, s, bit):
     """`retry-on` beyond connect failures. True: slot s (or a clone of it) is under way again."""
+    apart()
     slot = k.slots[s]
     b = k.backends[slot.be]
     if not b.retry_on & bit or slot.retries >= b.retries or slot.flags & ORPHAN:
@@ -419,6 +431,7 @@ def replay(k, s, bit):
 @jit
 def done(k, s):
     """The server's answer is here."""
+    apart()
     slot = k.slots[s]
     b = k.backends[slot.be]
     outcome = slot.outcome
@@ -450,6 +463,7 @@ def done(k, s):
 @jit
 def cut(k, s):
     """The server closed the connection before it answered."""
+    apart()
     slot = k.slots[s]
     b = k.backends[slot.be]
     slot.flags &= ~PRESENT

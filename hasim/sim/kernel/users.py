@@ -50,6 +50,7 @@ from hasim.sim.kernel.layout import (
     UNTIL,
     VUS,
     WRITE,
+    apart,
     jit,
 )
 from hasim.sim.kernel.path import reply, syn_offset
@@ -64,6 +65,7 @@ PROBES = 2 << 40
 @jit
 def begin(k, u, ordinal, entity):
     """User u begins a request: which operation, how long the pause after it, its demand."""
+    apart()
     user = k.users[u]
     flow = k.flow[user.flow]
     block = words(k, np.uint64(ordinal), np.uint64(entity), np.uint64(0), np.uint64(0))
@@ -95,6 +97,7 @@ def begin(k, u, ordinal, entity):
 @jit
 def enter(k, s):
     """The client opens or reuses its connection to the way in of the operation."""
+    apart()
     slot = k.slots[s]
     op = k.ops[slot.op]
     slot.be = op.be
@@ -126,6 +129,7 @@ def enter(k, s):
 @jit
 def knock(k, s):
     """One try to get the connection, or the request, to the way in."""
+    apart()
     slot = k.slots[s]
     edge = k.edges[k.ops[slot.op].entry]
     slot.phase = ENTRY
@@ -169,6 +173,7 @@ def entry_event(k, s):
 @jit
 def admit(k, s):
     """At the frontend: a new connection needs a place among maxconn, else the kernel backlog."""
+    apart()
     slot = k.slots[s]
     slot.t_phase = slot.t_hap = FOREVER
     bal = k.edges[k.ops[slot.op].entry].bal
@@ -200,6 +205,7 @@ def admitted(k, s):
 @jit
 def user_event(k, u):
     """The calendar entry of a user: begin, go on, stop, or be interrupted."""
+    apart()
     user = k.users[u]
     now = k.g[NOW]
     if user.state == BUSY:
@@ -239,6 +245,7 @@ def user_event(k, u):
 @jit
 def arm_orphan(k, s):
     """The client is gone: what does not need it any more goes on by itself, the rest ends."""
+    apart()
     slot = k.slots[s]
     if slot.phase == ENTRY or slot.phase == ADMIT:
         detach(k, s)
@@ -249,6 +256,7 @@ def arm_orphan(k, s):
 @jit
 def rate_time(k, gen, need):
     """When the cumulative rate of the executor reaches `need`; FOREVER if it never does."""
+    apart()
     for i in range(gen.at, gen.first + gen.count):
         piece = k.rates[i]
         span = (piece.t1 - piece.t0) * 1e-9
@@ -265,6 +273,7 @@ def rate_time(k, gen, need):
 @jit
 def next_arrival(k, i):
     """Schedule the next arrival of generator i: evenly spaced (k6) or Poisson."""
+    apart()
     gen = k.gens[i]
     if gen.poisson:
         block = words(
@@ -279,6 +288,7 @@ def next_arrival(k, i):
 @jit
 def generator_event(k, i):
     """An arrival or a shadow probe is due."""
+    apart()
     gen = k.gens[i]
     if gen.kind == 1:
         probe(k, i)
@@ -302,6 +312,7 @@ def generator_event(k, i):
 @jit
 def probe(k, i):
     """Send one shadow probe of path i."""
+    apart()
     gen = k.gens[i]
     number = gen.number
     gen.number += 1

@@ -40,6 +40,7 @@ from hasim.sim.kernel.layout import (
     WORKER,
     WRITE,
     ZOMBIE,
+    apart,
     jit,
 )
 from hasim.sim.trace import OK
@@ -57,6 +58,7 @@ def memory_of(k, st):
 @jit
 def arrive(k, s):
     """The request of slot s is in the service's socket."""
+    apart()
     slot = k.slots[s]
     station = k.stations[slot.st]
     slot.flags |= PRESENT | ATWORK
@@ -93,6 +95,7 @@ def seize(k, s):
 @jit
 def pump(k, st):
     """Hand free workers to the queue of the service."""
+    apart()
     station = k.stations[st]
     queue = k.queues[station.queue]
     while not station.frozen and queue.len > 0 and station.busy < station.workers:
@@ -119,6 +122,7 @@ def release_worker(k, s):
 @jit
 def hold(k, s, phase):
     """The process is frozen: slot s goes on with `phase` at the thaw; its deadlines still run."""
+    apart()
     slot = k.slots[s]
     slot.phase = phase
     slot.flags |= HELD
@@ -137,6 +141,7 @@ def after_cpu(k, s):
 @jit
 def run(k, s):
     """Go on with the step program of slot s until it has to wait."""
+    apart()
     slot = k.slots[s]
     station = k.stations[slot.st]
     row = k.rows[slot.pc]
@@ -167,6 +172,7 @@ def draw_step(k, s, dist):
 @jit
 def cpu_step(k, s):
     """Slot s has its worker (or is a probe): do the CPU step at hand."""
+    apart()
     slot = k.slots[s]
     work = draw_step(k, s, k.rows[slot.pc].dist)
     slot.pc += 1
@@ -192,13 +198,15 @@ def grant(k, s):
 @jit
 def call(k, s):
     """Nested call: a pooled connection if the row asks for one, then a child slot."""
+    apart()
     slot = k.slots[s]
     row = k.rows[slot.pc]
     if row.pool >= 0 and not slot.flags & POOLED:
-        pool = k.pools[row.pool]
+        number = row.pool + k.stations[slot.st].local
+        pool = k.pools[number]
         if pool.used >= pool.size or k.queues[pool.queue].len > 0:
             slot.phase = POOL
-            slot.pool = row.pool
+            slot.pool = number
             slot.t_phase = k.g[NOW] + pool.wait
             push(k, pool.queue, s)
             arm(k, s)
@@ -206,13 +214,14 @@ def call(k, s):
         if not slot.flags & PROBE:
             pool.used += 1
             slot.flags |= POOLED
-            slot.pool = row.pool
+            slot.pool = number
     spawn(k, s)
 
 
 @jit
 def spawn(k, s):
     """The child slot of the call at hand."""
+    apart()
     c = allocate(k)
     slot, child = k.slots[s], k.slots[c]
     row = k.rows[slot.pc]
@@ -238,6 +247,7 @@ def spawn(k, s):
 @jit
 def give_pool(k, s):
     """Slot s gives its pooled connection to the next who waits."""
+    apart()
     slot = k.slots[s]
     if not slot.flags & POOLED:
         return
@@ -260,6 +270,7 @@ def give_pool(k, s):
 @jit
 def after_call(k, s):
     """The nested call of slot s ended with slot.outcome (or its pool wait did)."""
+    apart()
     slot = k.slots[s]
     row = k.rows[slot.pc]
     give_pool(k, s)
@@ -275,6 +286,7 @@ def after_call(k, s):
 @jit
 def off_work(k, s):
     """Slot s is no longer the service's: worker, memory and place in the count are given back."""
+    apart()
     slot = k.slots[s]
     if not slot.flags & ATWORK:
         return
@@ -292,6 +304,7 @@ def off_work(k, s):
 @jit
 def leave(k, s):
     """The service answers; over a silent edge the answer waits for a TCP retransmit."""
+    apart()
     slot = k.slots[s]
     off_work(k, s)
     if slot.flags & ZOMBIE:

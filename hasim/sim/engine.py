@@ -1,0 +1,293 @@
+"""One replication under way: both planes, and the seam between them.
+
+Engine is the World that control processes hold. run_until() is the glue: advance the data plane
+to the next control event, turn notices into SimPy events at their instant, step SimPy.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Generator
+
+import numpy as np
+import simpy
+
+from hasim.errors import SimulationBug
+from hasim.model import Stack
+from hasim.scenario import Scenario
+from hasim.sim import arrays
+from hasim.sim.kernel import commands
+from hasim.sim.kernel import layout as L
+from hasim.sim.kernel.loop import advance
+from hasim.sim.tables import Tables, health_operation
+from hasim.sim.trace import Mark
+from hasim.sim.world import NS, CheckPlan, Edge, World
+from hasim.source import Default, Span
+
+
+class Engine(World):
+    """The World of one replication (see hasim.sim.world for every command)."""
+
+    def __init__(self, tables: Tables, scenario: Scenario, seed: int, replication: int, **options):
+        self.tables, self.stack, self.scenario = tables, tables.stack, scenario
+        self.seed, self.replication = seed, replication
+        self.env = simpy.Environment(initial_time=0)
+        self.start_ns = 0
+        self.k = arrays.build(
+            tables, scenario, seed, replication, options.get("keep_requests", False)
+        )
+        self.marks: list[tuple] = []
+        self.requests: list[np.ndarray] = []
+        self._checks: dict[int, simpy.Event] = {}
+        self._next_check = 0
+        self._waiting: dict[tuple[int, int], simpy.Event] = {}
+        self.on_oom = None  # set by the container machine: callable(instance)
+
+    # ---- the glue ----------------------------------------------------------------------------
+    def run_until(self, end_ns: int) -> None:
+        """Run both planes to end_ns: control events up to it included, data events excluded."""
+        while self._step(end_ns):
+            pass
+        if self.env.now < end_ns:
+            self.env.run(until=end_ns)
+
+    def run_until_event(self, event: simpy.Event) -> None:
+        """Run both planes until a control event has been processed."""
+        while not event.processed:
+            if not self._step(L.FOREVER // 2):
+                raise SimulationBug("the control plane stopped before the event came")
+
+    def _step(self, end_ns: int) -> bool:
+        """One control event, or the notices before it; False when end_ns is reached."""
+        env = self.env
+        peek = env.peek()
+        advance(self.k, int(min(peek, end_ns)))
+        if self.k.g[L.BUG]:
+            raise SimulationBug(f"data plane stopped with code {int(self.k.g[L.BUG])}")
+        if self.k.g[L.NOTES]:
+            self._deliver()
+            return True
+        if peek > end_ns or peek == float("inf"):
+            return False
+        env.step()
+        return True
+
+    def env_now(self) -> int:
+        """The later of the two planes' clocks."""
+        return max(int(self.env.now), int(self.k.g[L.NOW]))
+
+    def scenario_keeps_requests(self) -> bool:
+        """Are request rows kept?"""
+        return bool(self.k.g[L.REQUESTS_ON])
+
+    def _deliver(self) -> None:
+        """Turn the kernel's notices into SimPy events at their instant."""
+        n = int(self.k.g[L.NOTES])
+        rows = self.k.notices[:n].tolist()
+        self.k.g[L.NOTES] = 0
+        for t, kind, subject, value in rows:
+            if kind == L.N_GROW:
+                self.k = arrays.grow(self.k)
+            elif kind == L.N_FLUSH:
+                self.flush_requests()
+            elif kind == L.N_CHECK:
+                self._later(t, self._checks.pop(subject), value)
+            elif kind == L.N_OOM:
+                self._call_at(t, subject)
+            else:
+                event = self._waiting.pop((kind, subject), None)
+                if event is not None:
+                    self._later(t, event, value)
+
+    def _later(self, t: int, event: simpy.Event, value: int) -> None:
+        timer = self.env.timeout(t - self.env.now)
+        timer.callbacks.append(lambda _: event.succeed(value))
+
+    def _call_at(self, t: int, station: int) -> None:
+        if self.on_oom is not None:
+            name = self.tables.stations[station].name
+            timer = self.env.timeout(t - self.env.now)
+            timer.callbacks.append(lambda _: self.on_oom(name))
+
+    def flush_requests(self) -> None:
+        """Move the request rows out of the kernel's buffer."""
+        n = int(self.k.g[L.NREQUESTS])
+        self.requests.append(self.k.requests[:n].copy())
+        self.k.g[L.NREQUESTS] = 0
+
+    def _now(self) -> None:
+        """Commands act at the control plane's time, which the data plane has reached."""
+        self.k.g[L.NOW] = self.env.now
+        while len(self.k.slots) - int(self.k.g[L.USED_SLOTS]) < int(self.k.g[L.USED_SLOTS]) + 64:
+            self.k = arrays.grow(self.k)
+
+    def start_load(self) -> None:
+        """The load starts now."""
+        self.start_ns = int(self.env.now)
+        self._now()
+        self.k, first = arrays.start_load(self.k, self.tables, self.scenario, self.start_ns)
+        for node, t in first:
+            if t >= 0:
+                commands.start_node(self.k, node, t)
+            else:
+                commands.start_arrivals(self.k, node - int(self.k.g[L.NODE_GEN]))
+
+    # ---- randomness and timeline -------------------------------------------------------------
+    def draw(self, process: str, tick: int, purpose: str = "") -> float:
+        # crc32 is stable between runs and machines, unlike hash()
+        stream = zlib.crc32(process.encode()) | zlib.crc32(purpose.encode()) << 32
+        return commands.uniform(self.k, tick, stream - (1 << 63))
+
+    def log(
+        self,
+        component: str,
+        event: str,
+        detail: str = "",
+        *,
+        cause: int = -1,
+        origin: Span | Default | None = None,
+    ) -> int:
+        number = len(self.marks)
+        self.marks.append((number, cause, int(self.env.now), component, event, detail, origin))
+        return number
+
+    def timeline(self) -> tuple[Mark, ...]:
+        """The marks, their time in seconds from the start of the load."""
+        out = []
+        for number, cause, t, component, event, detail, origin in self.marks:
+            where = (origin.file, origin.line, origin.col) if isinstance(origin, Span) else ()
+            t_s = (t - self.start_ns) / NS
+            out.append(Mark(number, cause, t_s, component, event, detail, *where))
+        return tuple(out)
+
+    def seconds(self, s: float) -> simpy.Event:
+        return self.env.timeout(max(0, round(s * NS)))
+
+    def spawn(self, process: Generator, name: str) -> simpy.Process:
+        return self.env.process(process)
+
+    # ---- commands ----------------------------------------------------------------------------
+    def _station(self, instance: str) -> int:
+        return self.tables.station_of.get(instance, -1)
+
+    def crash(self, instance: str) -> None:
+        self._now()
+        if instance in self.tables.balancer_of:
+            b = self.tables.balancer_of[instance]
+            ways = [e for e in self.tables.edges if e.target == instance and not e.server]
+            silent = any(
+                self.k.edges[self.tables.edge_of[e]]["connect"] >= L.SILENT for e in ways
+            )
+            commands.crash_balancer(self.k, b, silent)
+        elif self._station(instance) >= 0:
+            commands.crash(self.k, self._station(instance))
+
+    def freeze(self, instance: str) -> None:
+        self._now()
+        if instance in self.tables.balancer_of:
+            commands.freeze_balancer(self.k, self.tables.balancer_of[instance])
+        else:
+            commands.freeze(self.k, self._station(instance))
+
+    def thaw(self, instance: str) -> None:
+        self._now()
+        if instance in self.tables.balancer_of:
+            commands.thaw_balancer(self.k, self.tables.balancer_of[instance])
+        else:
+            commands.thaw(self.k, self._station(instance))
+
+    def close_idle(self, instance: str) -> None:
+        self._now()
+        if self._station(instance) >= 0:
+            commands.close_idle(self.k, self._station(instance))
+
+    def drained(self, instance: str) -> simpy.Event:
+        st = self._station(instance)
+        event = self.env.event()
+        if st < 0 or self.k.stations[st]["inflight"] == 0:
+            return event.succeed(0)
+        self.k.stations[st]["watch_drain"] = 1
+        self._waiting[L.N_DRAINED, st] = event
+        return event
+
+    def set_speed(self, instance: str, factor: float) -> None:
+        self._now()
+        commands.set_speed(self.k, self._station(instance), float(factor))
+
+    def set_health(self, instance: str, url: str, status: int) -> None:
+        op = self.k.ops[health_operation(self.tables, instance, url)]
+        op["http"] = status or self.tables.rows["ops"][
+            health_operation(self.tables, instance, url)
+        ]["http"]
+
+    def edges(self) -> list[Edge]:
+        return self.tables.edges
+
+    def _edge(self, edge: Edge) -> int:
+        return self.tables.edge_of[edge]
+
+    def set_connect(self, edge: Edge, outcome: int) -> None:
+        self._now()
+        commands.set_connect(self.k, self._edge(edge), outcome)
+
+    def set_delay(self, edge: Edge, extra_s: float) -> None:
+        base = self.tables.rows["edges"][self._edge(edge)]["rtt"]
+        self.k.edges[self._edge(edge)]["rtt"] = base + round(extra_s * NS)
+
+    def set_rotation(self, edge: Edge, usable: bool, running: bool) -> None:
+        self._now()
+        commands.set_rotation(self.k, self._edge(edge), int(usable), int(running))
+
+    def set_weight(self, edge: Edge, sixteenths: int) -> None:
+        self.k.edges[self._edge(edge)]["weight"] = sixteenths
+
+    def set_maxconn(self, edge: Edge, maxconn: int) -> None:
+        self._now()
+        commands.set_maxconn(self.k, self._edge(edge), maxconn)
+
+    def shutdown_sessions(self, edge: Edge) -> None:
+        self._now()
+        commands.shutdown_sessions(self.k, self._edge(edge))
+
+    def check(self, edge: Edge, plan: CheckPlan) -> simpy.Event:
+        self._now()
+        number = self._next_check
+        self._next_check += 1
+        event = self._checks[number] = self.env.event()
+        op = -1
+        if plan.kind == "http":
+            op = health_operation(self.tables, edge.target, plan.url)
+        commands.submit_check(
+            self.k,
+            self._edge(edge),
+            op,
+            number,
+            plan.connect_by,
+            plan.answer_by,
+            plan.answer_within,
+        )
+        return event
+
+    def observed(self, edge: Edge) -> simpy.Event:
+        event = self.env.event()
+        self._waiting[L.N_OBSERVED, self._edge(edge)] = event
+        return event
+
+    def segment(self) -> None:
+        """A fault or a repair happens now: the windows of design.md section 4 divide here."""
+        self._now()
+        commands.open_segment(self.k, 1)
+
+    # ---- views -------------------------------------------------------------------------------
+    def inflight(self, instance: str) -> int:
+        return int(self.k.stations[self._station(instance)]["inflight"])
+
+    def rss_bytes(self, instance: str) -> int:
+        x = self.k.stations[self._station(instance)]
+        per_request = int(x["req_bytes"]) + int(x["conn_bytes"])
+        idle = int(x["idle"]) * int(x["conn_bytes"])
+        return int(x["base_bytes"]) + int(x["inflight"]) * per_request + idle
+
+    def served(self, edge: Edge) -> int:
+        """Requests that hold a place on a server now."""
+        return int(self.k.edges[self._edge(edge)]["served"])

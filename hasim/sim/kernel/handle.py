@@ -1,0 +1,109 @@
+"""Kernel: all arrays of the data plane behind one pointer.
+
+A namedtuple of arrays is passed to every helper by value (seven words an array), which made both
+compilation and calls some twenty times slower here. A Kernel is one word: the address of a table
+of (data address, length) pairs. In compiled code `k.slots` builds the array view in place, without
+reference counts; the Python object keeps the arrays alive.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba import typeof, types
+from numba.core import cgutils
+from numba.core.typing.templates import AttributeTemplate
+from numba.extending import (
+    NativeValue,
+    infer_getattr,
+    lower_getattr_generic,
+    models,
+    register_model,
+    typeof_impl,
+    unbox,
+)
+from numba.np.arrayobj import make_array, populate_array
+
+from hasim.sim.kernel.layout import FIELDS
+
+
+class KernelType(types.Type):
+    """numba's name for a Kernel."""
+
+    def __init__(self):
+        super().__init__(name="HasimKernel")
+
+
+KERNEL = KernelType()
+ARRAYS = {
+    name: types.Array(typeof(np.zeros(1, dtype)).dtype, ndim, "C")
+    for name, (dtype, ndim) in FIELDS.items()
+}
+INDEX = {name: i for i, name in enumerate(FIELDS)}
+
+
+class Kernel:
+    """The arrays of one replication, by the names of layout.FIELDS. Immutable: see replace()."""
+
+    _numba_type_ = KERNEL
+
+    def __init__(self, **arrays: np.ndarray):
+        self._table = np.zeros(2 * len(FIELDS), np.int64)
+        for name, (dtype, ndim) in FIELDS.items():
+            array = np.ascontiguousarray(arrays[name], dtype=dtype)
+            assert array.ndim == ndim, name
+            setattr(self, name, array)
+            self._table[2 * INDEX[name]] = array.ctypes.data
+            self._table[2 * INDEX[name] + 1] = len(array)
+        self.address = int(self._table.ctypes.data)
+
+    def replace(self, **arrays: np.ndarray) -> Kernel:
+        """A Kernel in which some arrays are others."""
+        return Kernel(**{name: arrays.get(name, getattr(self, name)) for name in FIELDS})
+
+
+@typeof_impl.register(Kernel)
+def _typeof(value, context):
+    return KERNEL
+
+
+@register_model(KernelType)
+class _Model(models.PrimitiveModel):
+    def __init__(self, manager, fe_type):
+        super().__init__(manager, fe_type, ir.IntType(64))
+
+
+@unbox(KernelType)
+def _unbox(typ, obj, c):
+    attribute = c.pyapi.object_getattr_string(obj, "address")
+    value = c.pyapi.long_as_longlong(attribute)
+    c.pyapi.decref(attribute)
+    return NativeValue(value)
+
+
+@infer_getattr
+class _Attributes(AttributeTemplate):
+    key = KernelType
+
+    def generic_resolve(self, typ, attr):
+        return ARRAYS.get(attr)
+
+
+@lower_getattr_generic(KernelType)
+def _getattr(context, builder, typ, value, attr):
+    array_type = ARRAYS[attr]
+    word = ir.IntType(64)
+    table = builder.inttoptr(value, word.as_pointer())
+    at = 2 * INDEX[attr]
+    address = builder.load(cgutils.gep_inbounds(builder, table, at))
+    length = builder.load(cgutils.gep_inbounds(builder, table, at + 1))
+    array = make_array(array_type)(context, builder)
+    data = builder.inttoptr(address, array.data.type)
+    itemsize = context.get_abi_sizeof(context.get_data_type(array_type.dtype))
+    size = ir.Constant(word, itemsize)
+    shape, strides = [length], [size]
+    if array_type.ndim == 2:  # only pairs
+        shape = [length, ir.Constant(word, 2)]
+        strides = [ir.Constant(word, 2 * itemsize), size]
+    populate_array(array, data=data, shape=shape, strides=strides, itemsize=size, meminfo=None)
+    return array._getvalue()

@@ -1,0 +1,406 @@
+"""Compile a Stack and a Scenario into the record arrays of the data plane.
+
+Tables keeps the names beside the numbers: which station, edge, balancer and operation is which.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hasim.model import INF, ZERO, Backend, Balancer, Dist, Instance, Service, Stack
+from hasim.sim.kernel import layout as L
+from hasim.sim.trace import APP_5XX, CLIENT_4XX, OK
+from hasim.sim.world import Edge
+
+ALGORITHMS = {
+    "roundrobin": L.ROUNDROBIN,
+    "static-rr": L.ROUNDROBIN,
+    "leastconn": L.LEASTCONN,
+    "first": L.FIRST,
+    "random": L.RANDOM,
+    "source": L.SOURCE,
+}
+REUSE = {"never": L.REUSE_NEVER, "always": L.REUSE_ALWAYS}
+OBSERVE = {"": 0, "layer4": 1, "layer7": 2}
+RETRY_ON = {
+    "empty-response": L.ON_EMPTY,
+    "response-timeout": L.ON_TIMEOUT,
+    "junk-response": L.ON_JUNK,
+    "500": L.ON_5XX, "502": L.ON_5XX, "503": L.ON_5XX, "504": L.ON_5XX,
+    "all-retryable-errors": L.ON_EMPTY | L.ON_TIMEOUT | L.ON_JUNK | L.ON_5XX,
+}  # fmt: skip
+DIST_KINDS = {
+    "const": L.CONST,
+    "exp": L.EXP,
+    "uniform": L.UNIFORM,
+    "lognormal": L.LOGNORMAL,
+    "quantiles": L.QUANTILES,
+    "hyperexp": L.HYPEREXP,
+}
+
+
+def ns(seconds: float) -> int:
+    """Seconds to ns; INF (and anything beyond a century) is FOREVER."""
+    return L.FOREVER if seconds > 3e9 else round(seconds * L.NS)
+
+
+def status_outcome(status: int) -> int:
+    """The outcome class of an HTTP status."""
+    return OK if status < 400 else CLIENT_4XX if status < 500 else APP_5XX
+
+
+@dataclass
+class Tables:
+    """Rows under construction, and the names of what they are about."""
+
+    stack: Stack
+    stations: list[Instance] = field(default_factory=list)
+    edges: list[Edge] = field(default_factory=list)
+    ops: list[str] = field(default_factory=list)  # "service/op"; user-callable ones come first
+    user_ops: int = 0
+    station_of: dict[str, int] = field(default_factory=dict)
+    edge_of: dict[Edge, int] = field(default_factory=dict)
+    balancer_of: dict[str, int] = field(default_factory=dict)
+    backend_of: dict[tuple[str, str], int] = field(default_factory=dict)
+    health_op: dict[tuple[str, str], int] = field(default_factory=dict)
+    rows: dict[str, list[tuple]] = field(default_factory=dict)
+    pool_of: dict[tuple[str, str], int] = field(default_factory=dict)
+    queues: int = 0
+    probe_ops: list[int] = field(default_factory=list)
+
+    def add(self, table: str, **values) -> int:
+        """Append a row; fields left out are 0."""
+        rows = self.rows.setdefault(table, [])
+        rows.append(values)
+        return len(rows) - 1
+
+    def queue(self) -> int:
+        """A new FIFO queue."""
+        self.queues += 1
+        return self.queues - 1
+
+    def dist(self, d: Dist, scale: float = L.NS) -> int:
+        """A distribution, its values multiplied by `scale`."""
+        table = self.rows.setdefault("table", [])
+        first = len(table)
+        values_scaled = d.kind in ("quantiles", "hyperexp")
+        for p, v in d.table:
+            table.append((p, v * scale))
+        if values_scaled and d.kind == "hyperexp":
+            total = sum(w for w, _ in d.table)
+            table[first:] = [(w / total, v) for w, v in table[first:]]
+        b = d.b if d.kind == "lognormal" else d.b * scale
+        return self.add(
+            "dists", kind=DIST_KINDS[d.kind], first=first, count=len(d.table), a=d.a * scale, b=b
+        )
+
+    def array(self, table: str, dtype: np.dtype) -> np.ndarray:
+        """The rows of a table as a record array (one spare row, so that it is never empty)."""
+        rows = self.rows.get(table, [])
+        out = np.zeros(len(rows) + 1, dtype)
+        for i, row in enumerate(rows):
+            for name, value in row.items():
+                out[i][name] = value
+        return out
+
+
+def rtt_between(stack: Stack, a: str, b: str) -> float:
+    """Round trip in seconds between two hosts; 0 on one host or without a link."""
+    if a == b:
+        return 0.0
+    for link in stack.links:
+        if {link.a, link.b} == {a, b}:
+            return link.rtt_s
+    return 0.0
+
+
+def compile_stack(stack: Stack) -> Tables:
+    """All rows that depend on the stack alone."""
+    t = Tables(stack)
+    _hosts_and_stations(t)
+    for balancer in stack.balancers:
+        t.balancer_of[balancer.instance] = t.add(
+            "balancers", maxconn=balancer.maxconn or 1 << 30, queue=t.queue()
+        )
+    for balancer in stack.balancers:
+        for backend in balancer.backends:
+            _proxy_backend(t, balancer, backend)
+    _operations(t)
+    return t
+
+
+def _hosts_and_stations(t: Tables) -> None:
+    """Stations sorted by host, so that each host owns a run of them."""
+    services = {s.name: s for s in t.stack.services}
+    for h, host in enumerate(t.stack.hosts):
+        here = [i for i in t.stack.instances if i.host == host.name and i.kind != "haproxy"]
+        first = len(t.stations)
+        demand = sum(_most_cores(i, services.get(i.service)) for i in here)
+        for instance in here:
+            service = services.get(instance.service, Service(instance.service))
+            t.station_of[instance.name] = len(t.stations)
+            t.stations.append(instance)
+            local = sum(i.service == instance.service for i in t.stations) - 1
+            _station(t, instance, service, h, demand <= host.cores, local)
+        t.add("hosts", cores=host.cores, first=first, count=len(here))
+
+
+def _most_cores(instance: Instance, service: Service | None) -> float:
+    """The most CPU that the container can ever use at once."""
+    workers = service.workers if service else 1
+    return min(workers, instance.cpus) if instance.cpus > 0 else workers
+
+
+def _station(t: Tables, instance: Instance, service: Service, host: int, fits: bool, local: int):
+    unlimited = instance.cpus <= 0 or instance.cpus >= service.workers
+    t.add(
+        "stations",
+        host=host,
+        local=local,
+        workers=service.workers,
+        queue=t.queue(),
+        is_async=service.mode == "async",
+        backlog=service.backlog,
+        dedicated=fits and unlimited,
+        heap=-1,
+        weight=float(instance.cpu_shares or 1024),
+        quota=instance.cpus if not unlimited else 0.0,
+        speed=1.0,
+        base_bytes=service.base_bytes + service.workers * service.worker_bytes,
+        conn_bytes=service.connection_bytes,
+        req_bytes=service.request_bytes,
+        limit_bytes=instance.mem_limit_bytes,
+    )
+
+
+def _host_of(stack: Stack, instance: str) -> str:
+    return next((i.host for i in stack.instances if i.name == instance), "")
+
+
+def _edge(t: Tables, edge: Edge, be: int, station: int, **values) -> int:
+    rtt = rtt_between(t.stack, edge.source_host, edge.target_host)
+    number = t.add(
+        "edges", be=be, st=station, connect=L.REFUSED, rtt=ns(rtt), queue=t.queue(), **values
+    )
+    t.edges.append(edge)
+    t.edge_of[edge] = number
+    return number
+
+
+def _proxy_backend(t: Tables, balancer: Balancer, b: Backend) -> None:
+    """One backend of HAProxy and its servers that resolve to an instance."""
+    retry_on = 0
+    for word in b.retry_on:
+        retry_on |= RETRY_ON.get(word, 0)
+    servers = [s for s in b.servers if s.instance in t.station_of]
+    reuse = L.REUSE_NEVER if b.connection_mode != "keep-alive" else L.REUSE_SAFE
+    if reuse == L.REUSE_SAFE:
+        reuse = REUSE.get(b.http_reuse, L.REUSE_SAFE)
+    be = t.add(
+        "backends",
+        kind=L.HAPROXY,
+        bal=t.balancer_of[balancer.instance],
+        first=len(t.edges),
+        count=len(servers),
+        algo=ALGORITHMS.get(b.balance, L.ROUNDROBIN),
+        retries=b.retries,
+        redispatch=b.redispatch,
+        interval=b.redispatch_interval,
+        retry_on=retry_on,
+        reuse=reuse,
+        allbackups=b.allbackups,
+        abortonclose=b.abortonclose,
+        queue=t.queue(),
+        # silent close on a later request of a client connection; 3.0+: by server reuse (4.5)
+        close_rule=0 if balancer.version < (3, 0, 0) else 1,
+        t_connect=ns(b.timeout_connect_s),
+        t_server=ns(b.timeout_server_s),
+        t_queue=ns(b.timeout_queue_s if b.timeout_queue_s < INF else b.timeout_connect_s),
+    )
+    t.backend_of[balancer.instance, b.name] = be
+    source_host = _host_of(t.stack, balancer.instance)
+    for s in servers:
+        edge = Edge(
+            f"{balancer.instance}/{b.name}",
+            s.instance,
+            f"{b.name}/{s.name}",
+            s.reach,
+            source_host,
+            _host_of(t.stack, s.instance),
+        )
+        _edge(
+            t,
+            edge,
+            be,
+            t.station_of[s.instance],
+            bal=-1,
+            backup=s.backup,
+            weight=16 * s.weight,
+            maxconn=s.maxconn,
+            maxqueue=s.maxqueue,
+            observe=OBSERVE.get(s.observe, 0),
+            error_limit=s.error_limit,
+        )
+
+
+def direct_backend(t: Tables, source: str, source_host: str, service: str) -> int:
+    """The backend of callers that dial the instances of a service themselves, in turn."""
+    key = (f"{source}->", service)
+    if key in t.backend_of:
+        return t.backend_of[key]
+    targets = [i for i in t.stations if service in (i.service, i.name, i.compose_service)]
+    be = t.add(
+        "backends",
+        kind=L.DIRECT,
+        bal=-1,
+        first=len(t.edges),
+        count=len(targets),
+        algo=L.ROUNDROBIN,
+        queue=t.queue(),
+        t_connect=ns(30.0),  # source: Go net/http DefaultTransport dials with a timeout of 30 s
+        t_server=L.FOREVER,
+        t_queue=L.FOREVER,
+    )
+    t.backend_of[key] = be
+    for target in targets:
+        reach = "bridge" if source_host == target.host else "published"
+        if target.network_mode == "host":
+            reach = "host"
+        edge = Edge(source, target.name, "", reach, source_host or target.host, target.host)
+        _edge(t, edge, be, t.station_of[target.name], bal=-1, usable=1, running=1, weight=16)
+    return be
+
+
+def _operations(t: Tables) -> None:
+    """Step programs of all operations and health URLs; callers' backends as they are met."""
+    stack = t.stack
+    entered = {name: entry for name, entry in stack.op_entries.items()}
+    names = list(entered)
+    for service in stack.services:
+        names += [f"{service.name}/{op.name}" for op in service.ops]
+    t.ops = list(dict.fromkeys(names))
+    t.user_ops = len(t.ops)
+    number = {name: i for i, name in enumerate(t.ops)}
+    entry_edges = _entry_edges(t)
+    for name in t.ops:
+        service_name, _, op_name = name.partition("/")
+        service = stack.service(service_name)
+        op = next(o for o in service.ops if o.name == op_name)
+        pc = len(t.rows.get("rows", []))
+        for step in op.steps:
+            _step(t, service, step, number)
+        t.add("rows", code=L.OP_END)
+        entry = entered.get(name)
+        be, way, keep = -1, -1, L.FOREVER
+        if entry and entry.balancer:
+            be = t.backend_of.get((entry.balancer, entry.backend), -1)
+            way = entry_edges[entry.balancer]
+            keep = ns(_keep_alive(stack, entry.balancer, entry.frontend))
+        elif entry:
+            be = direct_backend(t, "users", "", service_name)
+        t.add(
+            "ops", pc=pc, be=be, entry=way, write=op.write, status=OK, http=200, keep_alive=keep
+        )
+    for instance in t.stations:
+        _health_operations(t, instance)
+
+
+def _entry_edges(t: Tables) -> dict[str, int]:
+    """users -> each HAProxy."""
+    edges = {}
+    for b, balancer in enumerate(t.stack.balancers):
+        host = _host_of(t.stack, balancer.instance)
+        edge = Edge("users", balancer.instance, "", "published", "", host)
+        edges[balancer.instance] = _edge(t, edge, -1, -1, bal=b, usable=1, running=1, weight=16)
+    return edges
+
+
+def _keep_alive(stack: Stack, balancer: str, frontend: str) -> float:
+    for b in stack.balancers:
+        for f in b.frontends:
+            if b.instance == balancer and f.name == frontend:
+                if f.connection_mode == "close":
+                    return 0.0
+                return f.timeout_http_keep_alive_s
+    return math.inf
+
+
+def _step(t: Tables, service: Service, step, number: dict[str, int]) -> None:
+    if step.kind != "call":
+        code = L.OP_CPU if step.kind == "cpu" else L.OP_IO
+        t.add("rows", code=code, dist=t.dist(step.dist), pool=-1)
+        return
+    target = step.target.partition("/")[0]
+    be, callee = _call_target(t, service, target)
+    on_error = OK if step.on_error == "skip" else status_outcome(int(step.on_error))
+    t.add(
+        "rows",
+        code=L.OP_CALL,
+        be=be,
+        op=number[f"{callee}/{step.op}"],
+        on_error=on_error,
+        pool=_pool(t, service, target),
+        timeout=ns(step.timeout_s),
+    )
+
+
+def _call_target(t: Tables, service: Service, target: str) -> tuple[int, str]:
+    """The backend that a call goes to, and the service behind it."""
+    for balancer in t.stack.balancers:
+        for b in balancer.backends:
+            if b.name == target and b.servers and b.servers[0].instance:
+                callee = t.stack.instance(b.servers[0].instance).service
+                return t.backend_of[balancer.instance, b.name], callee
+    for instance in t.stations:
+        if target in (instance.service, instance.name, instance.compose_service):
+            first = next((i for i in t.stations if i.service == service.name), None)
+            host = first.host if first else ""
+            return direct_backend(t, service.name, host, target), instance.service
+    raise KeyError(target)
+
+
+def _pool(t: Tables, service: Service, target: str) -> int:
+    """The first of the service's pools to this target: one pool per instance, in station order."""
+    for p in service.pools:
+        if p.to == target:
+            key = (service.name, target)
+            if key not in t.pool_of:
+                t.pool_of[key] = len(t.rows.get("pools", []))
+                for _ in [i for i in t.stations if i.service == service.name]:
+                    size = p.size + p.overflow
+                    t.add("pools", size=size, queue=t.queue(), wait=ns(p.wait_s))
+            return t.pool_of[key]
+    return -1
+
+
+def _health_operations(t: Tables, instance: Instance) -> None:
+    """Each instance has its own row per health URL: `unhealthy` changes one instance's answer.
+
+    URL "" answers 200 at no cost (a service whose profile names no health URL), "404" is every
+    URL that a profile with health URLs does not know.
+    """
+    service = next((s for s in t.stack.services if s.name == instance.service), None)
+    known = [(e.url, t.dist(e.cpu), e.status) for e in (service.health if service else ())]
+    zero = t.dist(ZERO)
+    for url, dist, status in [*known, ("", zero, 200), ("404", zero, 404)]:
+        pc = len(t.rows.get("rows", []))
+        t.add("rows", code=L.OP_CPU, dist=dist, pool=-1)
+        t.add("rows", code=L.OP_END)
+        outcome = status_outcome(status)
+        row = {"pc": pc, "be": -1, "entry": -1, "status": outcome, "http": status}
+        t.health_op[instance.name, url] = t.add("ops", **row)
+
+
+def health_operation(t: Tables, instance: str, url: str) -> int:
+    """The operation that answers a health URL on an instance."""
+    if (instance, url) in t.health_op:
+        return t.health_op[instance, url]
+    inst = t.stack.instance(instance)
+    service = next((s for s in t.stack.services if s.name == inst.service), None)
+    for op in service.ops if service else ():
+        if op.path == url:
+            return t.ops.index(f"{service.name}/{op.name}")
+    return t.health_op[instance, "404" if service and service.health else ""]
