@@ -81,7 +81,7 @@ class BudgetReader:
             self.wrong("the name of a k6 script is needed here", (*loc, "from"))
             return []
         script, found = self.script(name)
-        self.findings += [f for f in found if f.severity == "error"]
+        self.findings += found
         if script is None:
             self.wrong(f"there is no file '{name}'", (*loc, "from"))
             return []

@@ -72,7 +72,7 @@ def make_load(
         return None, made.findings
     load = replace(shape, flow=made.flow(base), client=client(form.client))
     made.check(load)
-    return (None, made.findings) if made.findings else (load, [])
+    return None if made.failed else load, made.findings
 
 
 def client(form: str | ClientForm | None) -> Client:
@@ -105,10 +105,19 @@ class _Maker:
         span = place(self.node, (*self.loc, key) if key else self.loc, key=at_key)
         self.findings.append(problem(message, span, hint))
 
+    def warn(self, key: str, message: str) -> None:
+        span = place(self.node, (*self.loc, key))
+        self.findings.append(Finding("warning", "HA105", message, span))
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is an error among the findings."""
+        return any(f.severity == "error" for f in self.findings)
+
     def from_script(self, script: Script) -> K6Scenario | None:
         """The scenario of the k6 script that the load names; its only one by default."""
         read, found = script(self.form.from_)
-        self.findings += [f for f in found if f.severity == "error"]
+        self.findings += found
         if read is None:
             if not found:
                 self.wrong("from", f"there is no file '{self.form.from_}'")
@@ -116,7 +125,12 @@ class _Maker:
         names = [s.name for s in read.scenarios]
         wanted = self.form.scenario or (names[0] if len(names) == 1 else "")
         if wanted in names:
-            return read.scenarios[names.index(wanted)]
+            chosen = read.scenarios[names.index(wanted)]
+            if chosen.start_time_s:
+                self.warn("from", f"startTime of '{wanted}' is left out: the load begins at once")
+            if self.form.mix is None and any(s.batch for s in chosen.steps):
+                self.warn("from", f"the batches of '{wanted}' are sent one request after the other")
+            return chosen
         if self.form.scenario:
             hint = did_you_mean(wanted, names) or f"it has {', '.join(names) or 'none'}"
             self.wrong("scenario", f"'{self.form.from_}' has no scenario '{wanted}'", hint)
@@ -137,7 +151,7 @@ class _Maker:
             if getattr(form, key) is not None and key not in TAKES[executor]:
                 takes = ", ".join(TAKES[executor])
                 self.wrong(key, f"{executor} takes no '{key}'", f"it takes {takes}", at_key=True)
-        if self.findings:
+        if self.failed:
             return None
         start, stages = self._levels(executor, base if same else None)
         pre = _or(form.preAllocatedVUs, base.pre_allocated_vus if base and same else 0)

@@ -39,7 +39,7 @@ def read_scenarios(
     targets and knobs are not looked up here: that needs the stack (hasim.stack.bind).
     """
     path = Path(path)
-    shown = path.relative_to(root).as_posix() if root else path.as_posix()
+    shown = _shown(path, root)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -57,6 +57,15 @@ def read_scenarios(
         return None, found
     digest = hashlib.sha256(data).hexdigest()
     return ScenarioFile(shown, digest, form.stack, form.seed, tuple(scenarios)), found
+
+
+def _shown(path: Path, root: str | Path | None) -> str:
+    """The path without anything of this machine in it."""
+    if root is None and not path.is_absolute():
+        return path.as_posix()
+    root = Path(root or Path.cwd()).absolute()
+    inside = path.absolute().is_relative_to(root)
+    return path.absolute().relative_to(root).as_posix() if inside else path.name
 
 
 def select(file: ScenarioFile, names: Iterable[str]) -> tuple[list[Scenario], list[Finding]]:
