@@ -76,16 +76,25 @@ def _knob(
     name = f"compose.{service.name}.{path}"
     span = service.where.get(path)
     if span is not None and any(inside(span, own) for own in service.own):
-        yield Knob(name, _in_force(service, path, field), "compose", span, "recreate")
+        value = _in_force(service, path, field)
+        yield Knob(name, value, "compose", _unquoted(span, value), "recreate")
         return
     if insert is None:
         return
     origin: Origin = Default(field.source)
     if span is not None:
         origin = Span(span.file, span.line, span.col)
-    text = insert.before + lead + field.name + ": {value}"
+    # Quoted: older readers (YAML 1.1) take a bare `no` for false.
+    text = insert.before + lead + field.name + (': "{value}"' if path == "restart" else ": {value}")
     value = _in_force(service, path, field)
     yield Knob(name, value, "compose", origin, "recreate", insert.span, text)
+
+
+def _unquoted(span: Span, value: str) -> Span:
+    """The characters between the quotes, if there are quotes: they stay."""
+    if span.end - span.start != len(value) + 2:
+        return span
+    return Span(span.file, span.line, span.col + 1, span.start + 1, span.end - 1)
 
 
 def _in_force(service: ComposeService, path: str, field: _Field) -> str:

@@ -68,8 +68,10 @@ class Loader:
             pairs = []
             for key, value in root.value:
                 if key.raw == "services" and value.kind == "map":
-                    for name, service in value.items():
-                        own[name] = (*own.get(name, ()), service)
+                    for name, service in value.value:
+                        # What an alias gives stands further up and belongs to others too.
+                        if service.span.start >= name.span.start:
+                            own[name.raw] = (*own.get(name.raw, ()), service)
                     value = self._extended(path, value, chains)
                 pairs.append((key, value))
             root = replace(root, value=tuple(pairs))
@@ -162,6 +164,7 @@ class Loader:
             text = self.read_text(path)
         except (OSError, LookupError, ValueError):
             return
+        self.texts[path] = Text(path, text)
         found = dotenv(text, path, self.env.get, self.findings)
         self._dotenv = {name: value for name, (value, _) in found.items()}
 

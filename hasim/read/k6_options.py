@@ -1,6 +1,7 @@
 """k6 `options`: scenarios, stages and thresholds, with k6's own defaults.
 
-Source: Grafana k6 documentation, "Options reference", "Executors" and "Thresholds".
+Source: Grafana k6 documentation, "Options reference", "Executors" and "Thresholds"; what it
+refuses, bare durations (ms) and quoted numbers were tried with `k6 inspect` 1.1.0.
 """
 
 from __future__ import annotations
@@ -14,10 +15,15 @@ from hasim.read.yaml_node import Node, as_bool, as_float, as_int, as_str
 from hasim.source import Span
 from hasim.units import parse_duration_s
 
-EXECUTORS = (
-    "constant-vus", "ramping-vus", "constant-arrival-rate", "ramping-arrival-rate",
-)
+EXECUTORS = ("constant-vus", "ramping-vus", "constant-arrival-rate", "ramping-arrival-rate")
 _OTHERS = ("shared-iterations", "per-vu-iterations", "externally-controlled")
+_COMMON = ("executor", "startTime", "gracefulStop", "exec", "env", "tags", "options")
+_FIELDS = {
+    "constant-vus": ("vus", "duration"),
+    "ramping-vus": ("startVUs", "stages", "gracefulRampDown"),
+    "constant-arrival-rate": ("rate", "timeUnit", "duration", "preAllocatedVUs", "maxVUs"),
+    "ramping-arrival-rate": ("startRate", "timeUnit", "stages", "preAllocatedVUs", "maxVUs"),
+}
 _DAYS = re.compile(r"([0-9]{1,6})d(.*)", re.ASCII)
 
 
@@ -54,6 +60,10 @@ class Options:
         """All scenarios; the top-level shortcuts make one that is called `default`."""
         named = self.node.get("scenarios")
         if named is not None:
+            for other in ("stages", "duration", "iterations"):
+                if (key := self.node.key(other)) is not None:
+                    message = f"k6 refuses `scenarios` together with `{other}`"
+                    _fail(self.findings, message, key.span)
             if named.kind != "map":
                 _fail(self.findings, "scenarios must be an object", named.span)
             found = [self.scenario(k, v) for k, v in named.items()]
@@ -105,6 +115,11 @@ class Options:
             hint = did_you_mean(kind, (*EXECUTORS, *_OTHERS))
             _fail(self.findings, f"k6 has no executor '{kind}'", executor.span, hint)
             return None
+        known = (*_COMMON, *_FIELDS[kind])
+        for key, _ in node.value:
+            if key.raw not in known:
+                hint = did_you_mean(key.raw, known)
+                _fail(self.findings, f"executor {kind} has no '{key.raw}'", key.span, hint)
         return self._build(name, kind, node)
 
     def _build(self, name: str, executor: str, node: Node) -> K6Scenario:
@@ -112,7 +127,7 @@ class Options:
         rate = executor.endswith("arrival-rate")
         level = ("rate" if rate else "vus") if executor.startswith("constant") else (
             "startRate" if rate else "startVUs")
-        unset = {"rate": 0, "startRate": 0}.get(level, 1)  # k6: a user is there unless told
+        unset = {"rate": 0, "startRate": 0}.get(level, 1)  # measured with k6 1.1.0
         start = self._level(get(level), level, float(unset))
         if executor.startswith("constant"):
             for needed in ("duration", *(("rate",) if rate else ())):

@@ -112,13 +112,26 @@ def test_each_knob_changes_exactly_what_it_names(eol):
                 before[field] = WANTED[field]
             assert service.written == before, knob
         assert "# first" in text
+        assert field != "cpus" or name != "own" or 'cpus: "2"   # stays' in text
         assert text.count(eol) == text.count("\n")
+
+
+def test_a_service_that_is_an_alias_has_no_knobs_of_its_own():
+    text = "services:\n  a: &a\n    image: x\n    cpus: 1\n  b: *a\n  c:\n    <<: *a\n"
+    found = {k.name: k for k in knobs(good({"a.yml": text}))}
+    assert [n for n in found if n.startswith("compose.b.")] == []
+    merged = found["compose.c.cpus"]
+    assert merged.insert is not None
+    line = merged.insert_text.replace("{value}", "2")
+    changed = apply_patches(text, [Patch(merged.insert, line)])
+    after = good({"a.yml": changed}).services
+    assert [after[n].cpus for n in "abc"] == [1.0, 1.0, 2.0]
 
 
 def test_knobs_say_where_their_value_comes_from():
     found = {k.name: k for k in knobs(good({"a.yml": KNOBS, "base.yml": KNOB_BASE}))}
     assert (found["compose.own.cpus"].value, str(found["compose.own.cpus"].origin)) == (
-        "1", "a.yml:4:11"
+        "1", "a.yml:4:12"
     )
     inherited = found["compose.child.restart"]
     assert (inherited.value, str(inherited.origin)) == ("always", "base.yml:2:26")

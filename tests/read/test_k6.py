@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -222,6 +223,9 @@ def test_functions_that_call_each_other_end():
          "HA163", "a.js:1:51"),
         ("export const options = {scenarios: {a: {executor: 'constant-vu'}}};\n" + DEFAULT,
          "HA165", "a.js:1:51"),
+        ("export const options = {scenarios: {a: {executor: 'constant-vus', duration: '1s',"
+         " vuss: 1}}};\n" + DEFAULT, "HA165", "a.js:1:83"),
+        ("export const options = {stages: [], scenarios: {}};\n" + DEFAULT, "HA165", "a.js:1:25"),
         ("export const options = {scenarios: {a: {vus: 1}}};\n" + DEFAULT, "HA165", "a.js:1:40"),
         ("export const options = {vus: 1, duration: '5 minutes'};\n" + DEFAULT,
          "HA165", "a.js:1:43"),
@@ -255,11 +259,36 @@ def test_deep_scripts_are_survived():
     assert [c for _, c, _ in bad(f"export default () => {{ {nested} }}")][0] in ("HA162", "HA164")
 
 
+K6_SAYS = [
+    ("stages: [{duration: '1m', target: 5}]", "ramping-vus"),
+    ("vus: '7', duration: '1500'", "constant-vus"),
+    ("vus: 2, duration: '1d2h'", "constant-vus"),
+    ("scenarios: {a: {executor: 'constant-arrival-rate', duration: '1m', rate: 3,"
+     " preAllocatedVUs: 2}}", "constant-arrival-rate"),
+    ("stages: [{duration: '1m', target: 5}], duration: '1s'", None),
+    ("stages: [{duration: '1m', target: 5}], scenarios: {}", None),
+    ("scenarios: {a: {executor: 'constant-vus', duration: '1m', vuss: 1}}", None),
+    ("scenarios: {a: {executor: 'constant-vus', duration: '1m', exec: 'no'}}", None),
+    ("vus: 1.5, duration: '1m'", None),
+    ("vus: 1, duration: '1s', thresholds: {http_req_failed: 'rate<1'}", None),
+    ("stages: [{duration: '1s'}]", None),
+]
+
+
 @pytest.mark.skipif(not shutil.which("k6"), reason="no k6 on PATH")
-def test_k6_itself_refuses_the_guide_in_the_same_words(tmp_path):
-    done = subprocess.run(["k6", "inspect", os.fspath(GUIDE)], capture_output=True, text=True,
-                          timeout=120, check=False, cwd=tmp_path)
-    assert "no exported functions in script" in done.stderr
+@pytest.mark.parametrize(("body", "executor"), [*K6_SAYS, ("", None)])
+def test_k6_itself_takes_and_refuses_the_same(body, executor, tmp_path):
+    text = f"export const options = {{{body}}};\nexport default function () {{}}\n"
+    text = text if body else GUIDE.read_text("utf-8")
+    path = tmp_path / "a.js"
+    path.write_text(text, "utf-8")
+    done = subprocess.run(["k6", "inspect", "--execution-requirements", os.fspath(path)],
+                          capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
+    script, findings = read_script(text, "a.js")
+    assert (done.returncode == 0) == (executor is not None) == (findings == []), done.stderr
+    if executor:
+        real = json.loads(done.stdout)["scenarios"].values()
+        assert [s["executor"] for s in real] == [s.executor for s in script.scenarios] == [executor]
 
 
 SCRIPT = """\
