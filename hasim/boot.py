@@ -37,7 +37,7 @@ def check(
     rejected = [f for host in refusals for f in _rejected(host, refusals[host], placed)]
     own = _port_claims(placed, order, names) + _never_healthy(placed)
     own += _dependents(placed, own)
-    own += _unresolved(placed, balancers, own)
+    own += _unresolved(placed, balancers, own, names)
     return tuple(dict.fromkeys(rejected + own)), order, _external(projects)
 
 
@@ -156,7 +156,10 @@ def _dependents(placed: Sequence[Placed], failures: Sequence[BootFailure]) -> li
 
 
 def _unresolved(
-    placed: Sequence[Placed], balancers: Sequence[Balancer], failures: Sequence[BootFailure]
+    placed: Sequence[Placed],
+    balancers: Sequence[Balancer],
+    failures: Sequence[BootFailure],
+    names: Names,
 ) -> list[BootFailure]:
     """HAProxy refuses to start over a server name that does not resolve (LB-7).
 
@@ -171,13 +174,14 @@ def _unresolved(
             bridged = server.reach in ("bridge", "overlay")
             known = bool(server.instance) and not (bridged and server.instance in down)
             fatal = "none" not in server.init_addr and not any(map(is_address, server.init_addr))
-            if known or is_address(server.address) or not fatal:
+            source = by_name[balancer.instance]
+            if known or not fatal or names.resolves(source, server.address):
                 continue
             text = f"could not resolve address '{server.address}' of server {server.name}"
             if server.instance:
                 text += f": {server.instance} does not run"
             made.append(BootFailure(balancer.instance, text, server.span, "LB-7"))
-    return [f for f in made if f.instance in by_name]
+    return made
 
 
 def _external(projects: Mapping[str, ComposeProject]) -> list[Finding]:

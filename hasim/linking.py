@@ -57,6 +57,17 @@ class Names:
                     return one.name, "host"
         return "", "none"
 
+    def resolves(self, source: Placed, address: str) -> bool:
+        """Whether `source` can look the address up at all, whatever answers there."""
+        sockets = ("/", "unix@", "abns@", "fd@", "sockpair@")
+        return (
+            is_address(address)
+            or address in LOOPBACK
+            or address.startswith(sockets)
+            or address in source.extra_hosts
+            or address in self.hosts
+        )
+
     def _container(self, source: Placed, address: str) -> tuple[str, str] | None:
         """A container that shares a network: by name, alias or fixed address."""
         for one in self.placed:

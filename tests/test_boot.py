@@ -72,6 +72,12 @@ def test_a_name_that_does_not_resolve_stops_haproxy(tmp_path):
     assert rows(stack_of(tmp_path, compose, cfg)) == []
 
 
+def test_names_that_always_resolve(tmp_path):
+    compose = swapped("depends_on:", 'extra_hosts: ["outside:192.0.2.1"]\n    depends_on:')
+    cfg = CFG + "    server c localhost:1\n    server d outside:1\n    server e h:1\n"
+    assert rows(stack_of(tmp_path, compose, cfg)) == []
+
+
 def test_the_name_of_a_container_that_does_not_start(tmp_path):
     compose = swapped("web-1: {", 'web-1: {ports: ["8080:80"], ')
     compose = swapped("web-2: {", 'web-2: {ports: ["8080:80"], ', compose)

@@ -263,6 +263,46 @@ def test_mistakes_across_files(tmp_path, file, old, new, line):
     assert line in found
 
 
+def test_workers_from_the_compose_file(tmp_path):
+    api = COMPOSE.replace("environment: {", 'environment: {WEB_CONCURRENCY: "3", ')
+    stack = load(folder(tmp_path, compose_yml=api))
+    assert stack.service("api").workers == 3
+    assert "api.workers" not in [a.name for a in stack.assumptions]
+    profile = PROFILE.replace("api:\n", "api:\n  workers: 2\n")
+    assert problems(tmp_path, compose_yml=api, profile_yaml=profile) == [
+        "profile.yaml:2:12: HA104 error: workers is 2, but its containers have WEB_CONCURRENCY=3"
+    ]
+
+
+def test_the_version_of_haproxy(tmp_path):
+    exact = load(folder(tmp_path, stack_yaml=STACK + "versions: {haproxy: 2.9.4}\n"))
+    assert exact.balancers[0].version == (2, 9, 4)
+    assert problems(tmp_path, stack_yaml=STACK + "versions: {haproxy: 2.6.12}\n") == [
+        "stack.yaml:5:21: HA104 error: the image haproxy:2.9-alpine of 'the-lb' "
+        "says another version"
+    ]
+
+
+def test_processes_without_containers(tmp_path):
+    stack_yaml = """\
+hosts: {l: {cores: 1, memory: 1GiB, address: 10.0.0.1}, w: {cores: 1, memory: 1GiB}}
+plain:
+  lb: {host: l, haproxy: haproxy.cfg}
+  web: {host: w, service: web, port: 8080}
+"""
+    cfg = "frontend in\n bind *:80\n default_backend b\nbackend b\n server s w:8080\n"
+    profile = "web: {ops: {page: {cpu: 1ms}}}\n"
+    stack = load(
+        folder(
+            tmp_path, stack_yaml=stack_yaml, haproxy_cfg=cfg, profile_yaml=profile, compose_yml=None
+        )
+    )
+    server = stack.balancers[0].backends[0].servers[0]
+    assert (server.instance, server.reach) == ("web", "host")
+    assert stack.op_entries == {"web/page": ("address", "lb", "in", "b", "web")}
+    assert stack.boot_failures == ()
+
+
 def test_errors_of_all_files_come_together(tmp_path):
     found = problems(
         tmp_path,
