@@ -93,7 +93,7 @@ _METRICS = (
     Metric("memory_reserved_bytes", "gauge", "bytes", ("service", "host"), "sum of limits"),
     Metric("oom_kills", "counter", "count", ("service", "host"), "kills for want of memory"),
     Metric("retries", "counter", "count", ("service", "window"), "HAProxy's retries"),
-    Metric("queue_wait", "trend", "time", ("service", "window"), "wait in HAProxy's queues"),
+    Metric("queue_wait", "trend", "time", ("service", "window"), "wait in HAProxy's queues", True),
     Metric("pool_checkout_wait", "trend", "time", ("service",), "wait for a connection", True),
     Metric("db_refused_connections", "counter", "count", ("service",), "too many clients", True),
     Metric("connections", "gauge", "count", ("service",), "open connections"),

@@ -220,6 +220,19 @@ def test_a_load_from_a_real_k6_script(tmp_path):
     assert mixed.load.flow[0].think == Dist("const", 2.0)
 
 
+def test_arrivals(tmp_path):
+    rate = "executor: constant-arrival-rate, rate: 30, timeUnit: 1m, duration: 5m, maxVUs: 9"
+    text = f"stack: .\nscenarios:\n  one: {{load: {{{rate}, arrivals: poisson, mix: {{a: 1}}}}}}\n"
+    file, found = read(tmp_path, text)
+    assert found == []
+    load = file.scenarios[0].load
+    assert (load.start, load.time_unit_s, load.max_vus) == (30.0, 60.0, 9)
+    assert load.arrivals == "poisson"
+    assert errors(tmp_path, text.replace("maxVUs: 9, ", ""))[0][2] == (
+        "constant-arrival-rate needs 'preAllocatedVUs' or 'maxVUs'"
+    )
+
+
 def test_a_missing_script(tmp_path):
     found = errors(tmp_path, FROM)
     assert found[0][:2] == (3, 18)
