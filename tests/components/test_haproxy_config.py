@@ -154,6 +154,23 @@ def test_options_are_negated_and_the_last_one_wins():
     assert [(b.redispatch, b.retries) for b in balancer.backends] == [(False, 9), (True, 1)]
 
 
+def test_redispatch_interval():
+    assert backend(" option redispatch 3\n").redispatch_interval == 3
+    assert not backend(" option redispatch 0\n").redispatch
+
+
+def test_words_newer_than_the_stack():
+    text = BACK + " server s h:1 check init-state down\n"
+    assert "HA133" in [f.code for f in load(text, (3, 0, 0))[1]]
+    assert "HA133" not in [f.code for f in load(text, (3, 1, 0))[1]]
+
+
+def test_many_problems_are_cut_off_with_a_count():
+    _, findings, _ = load(BACK + "".join(f" server s{i} h:1 weight 999\n" for i in range(900)))
+    assert len(findings) == 201
+    assert "700 more" in findings[-1].message
+
+
 def test_default_server_lines_merge_in_order():
     head = HEAD.replace("frontend", " default-server inter 1s fall 5 check\nfrontend")
     balancer, _, _ = load(

@@ -43,6 +43,9 @@ GOOD = {
     "wrong place": ONE + " timeout client 1s\n maxconn 5\n",
     "socket": BACK + " server s /run/x check\n",
     "resolvers": ONE + "resolvers r\n nameserver n 127.0.0.1:53\n hold nx 1s\n",
+    "default resolvers": BACK + " server s 127.0.0.1:1 resolvers default\n",
+    "only a socket": "global\n stats socket /run/x.sock\ndefaults\n mode http\n",
+    "init-addr": BACK + " server s 127.0.0.1:1 init-addr last,,none\n",
     "backend then listen": ONE + "listen b\n bind :82\n",
     "tls": BACK + " server s 127.0.0.1:1 ssl verify none check\n",
 }
@@ -88,6 +91,7 @@ BAD = {
     "balance": ONE + " balance foo\n",
     "mode": ONE + " mode foo\n",
     "retry-on": ONE + " retry-on foo\n",
+    "retry-on none and more": ONE + " retry-on none 503\n",
     "http-reuse": ONE + " http-reuse foo\n",
     "http to tcp": ONE + " mode tcp\n",
     "no option httpchk": ONE + " no option httpchk\n",

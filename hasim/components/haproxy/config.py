@@ -2,22 +2,23 @@
 
 `build` never stops at the first problem. Whatever HAProxy refuses is an error Finding; what it
 accepts and hasim cannot simulate is a warning (HA130) or an approximation (HA131). HA132: the
-daemon itself warns, or would do something else than the line suggests.
+daemon itself warns, or would do something else than the line suggests. HA133: the word is newer
+than the HAProxy of the stack. The other codes are those of hasim.read.haproxy.read.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from hasim.components.haproxy.config_checks import check_plan
 from hasim.components.haproxy.config_knobs import balancer_knobs, set_knob
+from hasim.components.haproxy.config_resolvers import resolvers
 from hasim.components.haproxy.config_routes import binds, routes
 from hasim.components.haproxy.config_scope import Scope, scope
 from hasim.components.haproxy.config_server import Surroundings, servers
 from hasim.components.haproxy.config_values import (
     GLOBALS,
     INF,
-    RESOLVER_DEFAULTS,
     Notes,
     Setting,
     Version,
@@ -25,10 +26,10 @@ from hasim.components.haproxy.config_values import (
     manual,
     span_of,
 )
-from hasim.errors import Finding, did_you_mean
-from hasim.model import Backend, Balancer, Frontend, Knob, Resolver, Server
+from hasim.errors import Finding
+from hasim.model import Backend, Balancer, Frontend, Knob, Server
 from hasim.read import haproxy_words as hw
-from hasim.read.haproxy import Line, Section, Tree, show
+from hasim.read.haproxy import Section, Tree, show
 from hasim.source import Origin, Span
 
 __all__ = ["build", "set_knob"]
@@ -43,6 +44,8 @@ class _Build:
     notes: Notes = field(default_factory=Notes)
     globals: dict[str, Setting] = field(default_factory=dict)
     scopes: list[Scope] = field(default_factory=list)
+    verify: bool = True  # False: `ssl-server-verify none`
+    socket: bool = False  # `stats socket`: HAProxy starts even if no proxy listens
     frontends: list[Frontend] = field(default_factory=list)
     backends: list[Backend] = field(default_factory=list)
 
@@ -56,6 +59,7 @@ def build(
     Balancer.file, the tree's own if empty. Server.instance is "" and reach "none" until linked.
     """
     work = _Build(tree, version)
+    _first_look(work)
     work.globals = _globals(tree, work.notes)
     for section in tree.sections:
         if section.kind in hw.PROXIES and section.header.live:
@@ -65,8 +69,8 @@ def build(
             work.frontends.append(_frontend(work, found))
         if found.section.kind in ("backend", "listen"):
             work.backends.append(_backend(work, found))
-    resolvers = tuple(_resolver(s, work.notes) for s in tree.sections if s.kind == "resolvers")
-    _check_names(work, {r.name for r in resolvers})
+    named = resolvers(tree, work.backends, work.notes)
+    _check_names(work, {r.name for r in named})
     _check_routes(work)
     balancer = Balancer(
         instance="",
@@ -74,7 +78,7 @@ def build(
         maxconn=int(str(_global(work, "maxconn")[0])),
         frontends=tuple(work.frontends),
         backends=tuple(work.backends),
-        resolvers=resolvers,
+        resolvers=named,
         max_spread_checks_s=float(str(_global(work, "max-spread-checks")[0])) or INF,
         hard_stop_after_s=float(str(_global(work, "hard-stop-after")[0])) or INF,
         file=file or tree.file,
@@ -83,8 +87,34 @@ def build(
             for d in GLOBALS
         },
     )
-    knobs = balancer_knobs(tree, work.globals, work.scopes, version)
-    return balancer, list(work.notes.items), knobs
+    # A file with hundreds of problems is no configuration to tune.
+    broken = work.notes.dropped > 0
+    knobs = [] if broken else balancer_knobs(tree, work.globals, work.scopes, version)
+    return balancer, work.notes.listed(), knobs
+
+
+# Words that only later versions know. Source: reference on version differences.
+_SINCE = {
+    "tune.max-checks-per-thread": (2, 9, 0),
+    "init-state": (3, 1, 0),
+    "check-reuse-pool": (3, 2, 0),
+}
+
+
+def _first_look(work: _Build) -> None:
+    """Words that the HAProxy of this stack does not know yet; `ssl-server-verify none`."""
+    for section in work.tree.sections:
+        for line in section.lines if section.kind in (*hw.PROXIES, "global") else ():
+            if line.live and line.texts[:2] == ("ssl-server-verify", "none"):
+                work.verify = False
+            if line.live and line.texts[:2] == ("stats", "socket"):
+                work.socket = True
+            for word in line.words if line.live else ():
+                since = _SINCE.get(word.text)
+                if since and since > work.version:
+                    text = f"'{word.text}' needs HAProxy {since[0]}.{since[1]}; this stack runs "
+                    text += ".".join(str(n) for n in work.version[:2])
+                    work.notes.error("HA133", text, word.span)
 
 
 def _globals(tree: Tree, notes: Notes) -> dict[str, Setting]:
@@ -159,6 +189,8 @@ def _frontend(work: _Build, found: Scope) -> Frontend:
         notes.warn("HA132", text, section.span, "declare it as a backend if this was intended")
     else:
         where["binds"] = found.binds[0].span
+    if found.rules:
+        where["routes"] = found.rules[0].span
     return Frontend(
         name=section.name,
         mode=str(_value(work, found, "mode", where, "mode", "tcp")),
@@ -238,11 +270,7 @@ def _servers(work: _Build, found: Scope) -> tuple[Server, ...]:
         connect_s,
         float(str(spread)) / 100,
         where,
-        not any(
-            line.texts[:2] == ("ssl-server-verify", "none")
-            for section in work.tree.sections
-            for line in section.lines
-        ),
+        work.verify,
     )
     out: dict[str, Server] = {}
     for line, options in found.servers:
@@ -255,47 +283,7 @@ def _servers(work: _Build, found: Scope) -> tuple[Server, ...]:
     return tuple(out.values())
 
 
-def _resolver(section: Section, notes: Notes) -> Resolver:
-    """A `resolvers` section (manual 5.3.2)."""
-    made = Resolver(section.name)
-    where: dict[str, Origin] = {
-        name: manual("5.3.2", f"{key}: {text}") for key, (text, name) in RESOLVER_DEFAULTS.items()
-    }
-    nameservers: list[str] = []
-    for line in section.lines:
-        first = line.texts[0]
-        if not line.live or first not in hw.RESOLVERS:
-            continue
-        if first == "nameserver":
-            if (rest := notes.arguments(line, 1, 2, 64)) is not None:
-                nameservers.append(rest[1].text)
-                where.setdefault("nameservers", rest[1].span)
-        elif first in ("hold", "timeout"):
-            made = _resolver_time(line, made, where, notes)
-        elif first == "resolve_retries":
-            rest = notes.arguments(line, 1, 1, 1)
-            number = notes.count(rest[0], first, 1) if rest else None
-            if rest and number is not None:
-                made, where[first] = replace(made, resolve_retries=number), rest[0].span
-    return replace(made, nameservers=tuple(nameservers), where=where)
-
-
-def _resolver_time(line: Line, made: Resolver, where: dict[str, Origin], notes: Notes) -> Resolver:
-    first = line.texts[0]
-    known = hw.HOLDS if first == "hold" else ("resolve", "retry")
-    if (rest := notes.arguments(line, 1, 2, 2)) is None:
-        return made
-    if not notes.one_of(rest[0], known, first):
-        return made
-    value = notes.duration(rest[1], f"{first} {rest[0].text}")
-    if value is None:
-        return made
-    name = RESOLVER_DEFAULTS[f"{first} {rest[0].text}"][1]
-    where[name] = rest[1].span
-    return replace(made, **{name: value})  # type: ignore[arg-type]
-
-
-def _check_names(work: _Build, resolvers: set[str]) -> None:
+def _check_names(work: _Build, named: set[str]) -> None:
     """Names used twice, and names that lead nowhere."""
     notes = work.notes
     for half in (("frontend", "listen"), ("backend", "listen")):
@@ -313,9 +301,9 @@ def _check_names(work: _Build, resolvers: set[str]) -> None:
                 seen[section.name] = section
     for backend in work.backends:
         for server in backend.servers:
-            if server.resolvers and server.resolvers not in resolvers:
+            if server.resolvers and server.resolvers not in named:
                 text = f"no resolvers section '{show(server.resolvers)}'"
-                hint = did_you_mean(server.resolvers[:40], resolvers)
+                hint = notes.hint(server.resolvers, named)
                 span = server.where["resolvers"]
                 notes.error("HA126", text, span if isinstance(span, Span) else None, hint)
 
@@ -323,8 +311,10 @@ def _check_names(work: _Build, resolvers: set[str]) -> None:
 def _check_routes(work: _Build) -> None:
     """default_backend and use_backend must name a backend of the same mode; timeouts be set."""
     notes, known = work.notes, {b.name: b for b in work.backends}
+    by_span = {s.section.span: s for s in work.scopes}
     for front in [f for f in work.frontends if not f.disabled]:
-        found = next(s for s in work.scopes if s.section.span == front.span)
+        assert front.span is not None
+        found = by_span[front.span]
         for name in (front.default_backend, *(b for _, b in front.routes)):
             target = known.get(name)
             line = found.settings.get("default_backend")
@@ -333,7 +323,7 @@ def _check_routes(work: _Build) -> None:
                 if rule.texts[1:2] == (name,):
                     span = span_of(rule.words)
             if name and target is None:
-                hint = did_you_mean(name[:40], known)
+                hint = notes.hint(name, known)
                 notes.error("HA126", f"backend '{show(name)}' is not defined", span, hint)
             elif target and front.mode == "http" and target.mode != "http":
                 text = f"{front.mode} frontend '{show(front.name)}' leads to the {target.mode} "
@@ -343,13 +333,13 @@ def _check_routes(work: _Build) -> None:
             text = f"frontend '{show(front.name)}' leads to no backend: every request gets 503"
             notes.warn("HA132", text, front.span)
         _missing(notes, found, ("client",))
-    if not any(f.binds and not f.disabled for f in work.frontends) and work.tree.sections:
+    listening = any(f.binds and not f.disabled for f in work.frontends) or work.socket
+    if not listening and work.tree.sections:
         text = "no enabled section binds an address; HAProxy refuses to start"
         notes.error("HA125", text, work.tree.sections[0].span)
     for backend in work.backends:
-        found = [s for s in work.scopes if s.section.span == backend.span][-1]
-        if backend.servers:
-            _missing(notes, found, ("connect", "server"))
+        if backend.servers and backend.span:
+            _missing(notes, by_span[backend.span], ("connect", "server"))
 
 
 def _missing(notes: Notes, found: Scope, names: tuple[str, ...]) -> None:

@@ -10,7 +10,6 @@ import re
 from hasim.components.haproxy.config_scope import Scope
 from hasim.components.haproxy.config_server import split_address
 from hasim.components.haproxy.config_values import Notes
-from hasim.errors import did_you_mean
 from hasim.read import haproxy_words as hw
 from hasim.read.haproxy import Line, Word, show
 
@@ -43,7 +42,10 @@ def _bind(word: Word, notes: Notes) -> list[tuple[str, int]]:
     if colon and found:
         low, high = int(found[1]), int(found[2])
         if low <= high <= 65535:
-            return [(host, p) for p in range(low, min(high, low + _MAX_PORTS) + 1)]
+            if high - low >= _MAX_PORTS:
+                text = f"bind: of '{ports}' only the first {_MAX_PORTS} ports are simulated"
+                notes.warn("HA131", text, word.span)
+            return [(host, p) for p in range(low, min(high + 1, low + _MAX_PORTS))]
         notes.error("HA125", f"bind: '{show(ports)}' is no port range", word.span)
         return []
     address = split_address(word, notes, what="bind")
@@ -61,7 +63,7 @@ def _bind_options(line: Line, notes: Notes) -> None:
         word = line.words[at]
         arity, status = hw.BIND_OPTIONS.get(word.text, (-1, ""))
         if arity < 0:
-            hint = did_you_mean(word.text[:40], hw.BIND_OPTIONS)
+            hint = notes.hint(word.text, hw.BIND_OPTIONS)
             text = f"unknown bind option '{show(word.text)}'; it is not simulated"
             notes.warn("HA123", text, word.span, hint)
         elif status == hw.MATTERS:
@@ -161,7 +163,7 @@ def _factor(factor: tuple[Word, ...], found: Scope, notes: Notes) -> list[str] |
     elif name in PREDEFINED:
         matches = None
     else:
-        hint = did_you_mean(name[:40], found.acls)
+        hint = notes.hint(name, found.acls)
         notes.error("HA126", f"no such ACL: '{show(name)}'", factor[-1].span, hint)
         return []
     return None if first.startswith("!") else matches

@@ -187,6 +187,9 @@ class _Walk:
         bad = [w for w in rest if not self.notes.one_of(w, sorted(hw.RETRY_ON), "retry-on")]
         if bad:
             return
+        if len(rest) > 1 and "none" in [w.text for w in rest]:
+            self.notes.error("HA125", "retry-on: 'none' can only stand alone", line.span)
+            return
         texts = [w.text for w in rest if w.text != "none"]
         if "all-retryable-errors" in texts:
             texts = list(dict.fromkeys([*texts, *ALL_RETRYABLE]))
@@ -222,7 +225,9 @@ class _Walk:
         if name == "redispatch":
             interval = self.notes.count(rest[0], key, -(2**31)) if rest and on else None
             text = "off" if not on else str(interval) if interval is not None else "on"
-            self.out.settings[key] = Setting((on, interval), text, line.span, self.own)
+            # "You can disable redispatches with a value of 0" (manual 4.2).
+            value = (on and interval != 0, interval)
+            self.out.settings[key] = Setting(value, text, line.span, self.own)
         else:
             found = self.out.settings[key]
             self.out.settings[key] = Setting(on, "on" if on else "off", found.span, self.own)

@@ -6,7 +6,7 @@ Manual 5.2; what is refused was tried on 2.6.12.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hasim.components.haproxy.config_checks import CheckPlan
 from hasim.components.haproxy.config_values import (
@@ -16,7 +16,6 @@ from hasim.components.haproxy.config_values import (
     manual,
     span_of,
 )
-from hasim.errors import did_you_mean
 from hasim.model import Check, Server
 from hasim.read import haproxy_words as hw
 from hasim.read.haproxy import Line, Word, show
@@ -75,7 +74,7 @@ def read_options(line: Line, first: int, notes: Notes) -> Options:
 
 
 def _unknown(word: Word, notes: Notes) -> None:
-    hint = did_you_mean(word.text[:40], hw.SERVER_OPTIONS)
+    hint = notes.hint(word.text, hw.SERVER_OPTIONS)
     text = f"unknown server option '{show(word.text)}'; it is not simulated"
     other = "HAProxy refuses to start on a word that it does not know"
     notes.warn("HA123", text, word.span, hint or other)
@@ -100,7 +99,7 @@ def _option(word: Word, value: Word | None, notes: Notes) -> Setting | None:
 
 
 def _init_addr(value: Word, notes: Notes) -> tuple[str, ...] | None:
-    methods = tuple(m.strip() for m in value.text.split(","))
+    methods = tuple(m for m in value.text.split(",") if m)
     for method in methods:
         if method not in ("last", "libc", "none") and not re.fullmatch(r"[0-9a-fA-F.:]+", method):
             text = f"init-addr: unknown method '{show(method)}'"
@@ -164,7 +163,8 @@ def servers(line: Line, inherited: Options, around: Surroundings, notes: Notes) 
         return []
     where: dict[str, Origin] = {"name": words[0].span}
     where["address"] = where["port"] = words[2 if template else 1].span
-    return [_server(f"{words[0].text}{n}", address, options, around, where, line) for n in numbers]
+    first = _server(words[0].text, address, options, around, where, line)
+    return [replace(first, name=f"{first.name}{n}") for n in numbers]
 
 
 def _template_numbers(word: Word, notes: Notes) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from hasim.errors import Finding, did_you_mean
 from hasim.read import haproxy_words as hw
-from hasim.read.haproxy import Line, Word, show
+from hasim.read.haproxy import MAX_FINDINGS, Line, Word, show
 from hasim.source import Default, Span
 from hasim.units import parse_duration_s
 
@@ -47,21 +47,40 @@ class Notes:
     """Findings of one build, each once: several sections may inherit one bad line."""
 
     items: dict[Finding, None] = field(default_factory=dict)
+    dropped: int = 0
+
+    def say(self, severity: str, code: str, text: str, span: Span | None, hint: str) -> None:
+        """Add a finding; beyond MAX_FINDINGS they are only counted."""
+        finding = Finding(severity, code, text, span, hint)
+        if len(self.items) < MAX_FINDINGS or finding in self.items:
+            self.items[finding] = None
+        else:
+            self.dropped += 1
 
     def error(self, code: str, text: str, span: Span | None, hint: str = "") -> None:
-        """Add an error."""
-        self.items[Finding("error", code, text, span, hint)] = None
+        """Add an error: HAProxy refuses the file."""
+        self.say("error", code, text, span, hint)
 
     def warn(self, code: str, text: str, span: Span | None, hint: str = "") -> None:
         """Add a warning."""
-        self.items[Finding("warning", code, text, span, hint)] = None
+        self.say("warning", code, text, span, hint)
+
+    def hint(self, word: str, known: Iterable[str]) -> str:
+        """did_you_mean, not asked once nobody would see the answer (it is slow)."""
+        return did_you_mean(word[:40], known) if len(self.items) < MAX_FINDINGS else ""
+
+    def listed(self) -> list[Finding]:
+        """All findings, the count of those left out last."""
+        text = f"{self.dropped} more problems are not listed"
+        more = [Finding("error", "HA120", text)] if self.dropped else []
+        return [*self.items, *more]
 
     def one_of(self, word: Word, known: Iterable[str], what: str) -> bool:
         """Whether the word is known; says so with the nearest known word if not."""
         known = tuple(known)
         if word.text in known:
             return True
-        hint = did_you_mean(word.text[:40], known) or f"one of: {', '.join(known)}"
+        hint = self.hint(word.text, known) or f"one of: {', '.join(known)}"
         self.error("HA125", f"{what}: unknown word '{show(word.text)}'", word.span, hint)
         return False
 
