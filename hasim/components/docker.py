@@ -10,9 +10,10 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from hasim.components.base import Component, Machine, Process
+from hasim.source import Span
 
 if TYPE_CHECKING:
-    from hasim.model import HealthCheck
+    from hasim.model import HealthCheck, Instance
     from hasim.sim.world import World
 
 # Restart back-off. Source: Docker manual, "docker run --restart" (100 ms, doubled each time up to
@@ -24,6 +25,9 @@ RESET_AFTER_S = 10.0
 # Removing a container and creating its successor, network included. Source: assumption; no
 # reference gives it, `docker compose up` of one container takes about this long.
 RECREATE_S = 1.0
+
+# STOPSIGNAL of images, by the last part of their name. Source: Dockerfiles of the official images.
+STOP_SIGNALS = {"haproxy": "SIGUSR1", "nginx": "SIGQUIT", "postgres": "SIGINT"}
 
 # Signals that no process can handle. Source: signal(7).
 FATAL = ("SIGKILL", "KILL", "9")
@@ -64,7 +68,7 @@ class Docker:
         p = container.process
         if p is None:
             return
-        signal = container.spec.stop_signal
+        signal = stop_signal(container.spec)
         grace_s = container.spec.stop_grace_s if grace_s is None else grace_s
         cause = self._event(name, "container kill", f"signal={signal}", cause)
         if signal in FATAL:
@@ -195,6 +199,13 @@ class Docker:
     def _event(self, name: str, event: str, detail: str = "", cause: int = -1) -> int:
         text = f"{name} ({detail})" if detail else name
         return self.world.log("docker", event, text, cause=cause)
+
+
+def stop_signal(spec: Instance) -> str:
+    """What `docker stop` sends first: `stop_signal` of the file, else the image's STOPSIGNAL."""
+    if spec.stop_signal != "SIGTERM" or isinstance(spec.where.get("stop_signal"), Span):
+        return spec.stop_signal
+    return STOP_SIGNALS.get(spec.image.rpartition("/")[2].partition(":")[0], spec.stop_signal)
 
 
 class DockerComponent(Component):

@@ -6,8 +6,10 @@ import pytest
 from fake_world import FakeWorld, make_stack
 
 from hasim.components.base import components
-from hasim.model import Dist, HealthCheck
+from hasim.components.docker import stop_signal
+from hasim.model import Dist, HealthCheck, Instance
 from hasim.sim.instances import Machine, quantile
+from hasim.source import Span
 
 PROBE = HealthCheck(("CMD", "wget", "http://127.0.0.1:8009/health/live"), 5.0, 2.0, 3, 12.0)
 
@@ -92,6 +94,18 @@ def test_grace_and_sigkill(signal: str, end: float) -> None:
     world.run(30)
     ((t, _, detail),) = world.events("container die")
     assert (t, detail) == (end, "gw-1 (exitCode=137)")
+
+
+@pytest.mark.parametrize(
+    ("image", "stated", "sent"),
+    [("haproxy:2.8-alpine", None, "SIGUSR1"), ("registry/team/nginx", None, "SIGQUIT"),
+     ("app:1", None, "SIGTERM"), ("haproxy:2.8", "SIGTERM", "SIGTERM"),
+     ("haproxy:2.8", "SIGINT", "SIGINT")],
+)  # fmt: skip
+def test_the_stop_signal_is_the_files_or_the_images(image, stated, sent) -> None:
+    where = {"stop_signal": Span("compose.yml", 1, 1)} if stated else {}
+    spec = Instance("x", "service", "h", image=image, stop_signal=stated or "SIGTERM", where=where)
+    assert stop_signal(spec) == sent
 
 
 def test_a_paused_process_takes_sigterm_only_when_it_runs_again() -> None:
