@@ -7,10 +7,10 @@ balancer | server. `[?]` is left to this module: one of `[*]` at random per repl
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from math import nan
+from math import nan, prod
 from typing import Any
 
-from hasim.errors import InputError
+from hasim.errors import Finding, InputError
 from hasim.model import Stack
 from hasim.scenario import Fault
 from hasim.sim.instances import Machine, quantile
@@ -40,8 +40,11 @@ class Faults:
         self.resolve = resolve or of_stack(world.stack)
         self.docker, self.network = machine.docker, machine.network
         self._spans: list[list[Any]] = []
-        self._speed: dict[str, float] = {}
+        self._slow: dict[str, list[float]] = {}  # factors in force, by instance
         self._waiting: list[tuple[str, Any]] = []
+        problems = [p for f in world.scenario.faults for p in self._problems(f)]
+        if problems:
+            raise InputError(problems)
         if any(f.at.event for f in world.scenario.faults):
             self._hear_log()
 
@@ -55,6 +58,22 @@ class Faults:
         self.machine.load_started()
         for number, fault in enumerate(self.world.scenario.faults):
             self.world.spawn(self._run(number, fault), f"fault {number}")
+
+    def _problems(self, fault: Fault) -> list[Finding]:
+        """What would otherwise be a fault without any effect."""
+        text = ""
+        if not hasattr(self, _method(fault.do)):
+            text = f"'{fault.do}' is not in this version"
+        elif fault.do == "unhealthy":
+            url = fault.args.get("url", "both")
+            names = self._instances(self.targets(fault, 0, 0))
+            if not any(health_urls(self.machine, n, url) for n in names):
+                text = f"no health URL of {fault.target} is '{url}'"
+        elif fault.do == "slow" and "cpu" in fault.args:
+            names = self._instances(self.targets(fault, 0, 0))
+            if all(self.machine.containers[n].spec.kind == "haproxy" for n in names):
+                text = "HAProxy's own CPU is not in this version"
+        return [Finding("error", "HA104", text, fault.span)] if text else []
 
     # ---- when --------------------------------------------------------------------------------
     def _run(self, number: int, fault: Fault) -> Generator:
@@ -80,7 +99,7 @@ class Faults:
         cause = self._mark(fault.do, names + _arguments(fault))
         span = [fault.do, fault.target or " | ".join(fault.between), self._now_s(), nan, cause]
         self._spans.append(span)
-        act = getattr(self, "_do_" + fault.do.replace("-", "_"))
+        act = getattr(self, _method(fault.do))
         result = act(fault, targets, cause)
         if isinstance(result, Generator):  # a procedure that ends by itself
             yield from result
@@ -146,10 +165,16 @@ class Faults:
 
     def _restart_them(self, targets: Sequence[Target]) -> Repair:
         def repair(cause: int) -> None:
-            for name in self._instances(targets):
-                self.docker.start(name, cause)
+            self._each(targets, lambda name: self._start_again(name, cause))
 
         return repair
+
+    def _start_again(self, name: str, cause: int) -> Generator:
+        """`docker start`, after a stop that is still under way has ended."""
+        container = self.machine.containers[name]
+        if container.process is not None and container.stopped_by_hand:
+            yield container.process.ended
+        self.docker.start(name, cause)
 
     def _do_stop(self, fault: Fault, targets: list[Target], cause: int) -> Repair:
         grace = float(fault.args["grace"]) if "grace" in fault.args else None
@@ -238,17 +263,18 @@ class Faults:
         edges = [e for e in self.network.edges if e.target in names]
         balancers = {b.instance for b in self.machine.stack.balancers}
 
-        def turn(times: float, more_s: float, mark: int) -> None:
+        def turn(on: bool, mark: int) -> None:
             for name in names:
                 self.machine.containers[name].blame = mark
-                if times != 1.0 and name not in balancers:
-                    self._speed[name] = self._speed.get(name, 1.0) / times
-                    self.world.set_speed(name, self._speed[name])
-            if more_s:
-                self.network.late(edges, more_s)
+                if factor != 1.0 and name not in balancers:
+                    factors = self._slow.setdefault(name, [])
+                    (factors.append if on else factors.remove)(factor)
+                    self.world.set_speed(name, 1 / prod(factors))
+            if extra_s:
+                self.network.late(edges, extra_s if on else -extra_s)
 
-        turn(factor, extra_s, cause)
-        return lambda mark: turn(1 / factor, -extra_s, mark)
+        turn(True, cause)
+        return lambda mark: turn(False, mark)
 
     def _do_unhealthy(self, fault: Fault, targets: list[Target], cause: int) -> Repair:
         """It serves, but the health URL fails. url: live | ready | both | a path."""
@@ -309,6 +335,10 @@ def of_stack(stack: Stack) -> Resolve:
         return [(kind, name) for name in chosen.names]
 
     return resolve
+
+
+def _method(verb: str) -> str:
+    return "_do_" + verb.replace("-", "_")
 
 
 def _hosts(targets: Sequence[Target]) -> list[str]:

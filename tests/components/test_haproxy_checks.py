@@ -20,7 +20,11 @@ class Lab:
     """One HAProxy and its gateways, up for a while before the load starts at `at` seconds."""
 
     def __init__(self, at: float = 40.0, seed: int = 1, phases: dict | None = None, **stack):
+        servers = stack.pop("servers", None)
         made, edges = make_stack(**{**BOOT, **stack})
+        if servers:
+            back = replace(made.balancers[0].backends[0], servers=servers)
+            made = replace(made, balancers=(replace(made.balancers[0], backends=(back,)),))
         self.world = FakeWorld(made, edges, phases, seed)
         self.world.start_ns = LATER
         self.machine = Machine(self.world)
@@ -362,3 +366,15 @@ def test_soft_stop_ends_when_the_last_request_has() -> None:
     lab.world.run(9)
     assert lab.machine.containers["haproxy"].process is None
     assert len(lab.world.checks) == checks
+
+
+def test_marked_up_shuts_the_sessions_of_backups_down() -> None:
+    made, _ = make_stack()
+    first, second, third = made.balancers[0].backends[0].servers
+    first = replace(first, on_marked_up="shutdown-backup-sessions")
+    servers = (first, replace(second, backup=True), third)
+    lab = Lab(servers=servers)
+    lab.fault("rst", 5.0, 20.0)
+    lab.world.run(30)
+    shut = [c[1:] for c in lab.world.commands if c[1] == "shutdown_sessions" and c[0] > 0]
+    assert shut == [("shutdown_sessions", "gw/s2")]

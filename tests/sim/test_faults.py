@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from fake_world import FakeWorld, make_stack
 
+from hasim.errors import InputError
 from hasim.model import Dist, HealthCheck
 from hasim.scenario import Fault, When
 from hasim.sim.faults import Faults
@@ -196,6 +197,23 @@ def test_slow_divides_the_speed_and_overlaps_multiply() -> None:
     world, _, _ = play(fault("slow", lasts=30.0, args=args), fault("slow", when=30, args=args))
     speeds = [(c[0], c[3]) for c in world.commands if c[1] == "set_speed"]
     assert speeds == [(20.0, 0.25), (30.0, 0.0625), (50.0, 0.25)]
+
+
+def test_a_repair_waits_for_a_stop_that_is_still_under_way() -> None:
+    world, machine, _ = play(
+        fault("stop", lasts=5.0, args={"grace": "20.0"}), service={"on_sigterm": "ignore"}
+    )
+    assert path(world, 1) == [(40.0, "refused"), (45.0, "connects")]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [Fault("loss", "gw-1", at(1)), fault("unhealthy", args={"url": "nowhere"}),
+     fault("slow", "haproxy", args={"cpu": "2.0"})],
+)  # fmt: skip
+def test_a_fault_that_would_do_nothing_is_an_error(wrong: Fault) -> None:
+    with pytest.raises(InputError):
+        play(wrong)
 
 
 def test_unhealthy_fails_only_the_named_url() -> None:

@@ -121,6 +121,9 @@ class Checker:
         self.due_ns, self.pin_ns = due_ns, pin_ns
         self.name = f"check {row.worker.instance} {row.edge.name}"
         self.count = 0
+        self.by_chance = check.timeout_check_s is not None and not enforces_check_timeout(
+            row.worker.balancer.version
+        )
         self.wake = row.worker.world.env.event()
 
     def run(self) -> Generator[Any, Any, None]:
@@ -136,7 +139,7 @@ class Checker:
                 self._next(ms(self.check.inter_s))
                 continue
             start = int(world.env.now)
-            u = world.draw(self.name, self._tick(), "timeout")
+            u = world.draw(self.name, self._tick(), "timeout") if self.by_chance else 0.0
             plan = plan_of(self.check, start, worker.balancer.version, u)
             code: int = yield world.check(row.edge, plan)
             yield from worker.process.awake()

@@ -182,6 +182,10 @@ class ServerState:
         self.up = True
         self._warm_up(_reason(reason, duration_ms))
         self.apply()
+        if self.server.on_marked_up == "shutdown-backup-sessions" and not self.server.backup:
+            for row in self.worker.rows:
+                if row.backend is self.backend and row.server.backup:
+                    self.worker.world.shutdown_sessions(row.edge)
         self._log("is UP", _reason(reason, duration_ms) + self._left("online"), self.last_mark)
 
     # ---- maintenance, drain ------------------------------------------------------------------

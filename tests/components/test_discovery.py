@@ -1,0 +1,39 @@
+"""A new kind of software is one more file in hasim/components, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hasim.components
+from hasim.components.base import Component, components
+
+SOURCE = """
+from hasim.components.base import Component
+
+class PgBouncer(Component):
+    "A pooler."
+    kind = "pgbouncer"
+
+COMPONENT = PgBouncer()
+"""
+
+
+def test_a_new_file_is_found(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "pgbouncer_of_a_test.py").write_text(SOURCE, encoding="utf-8")
+    monkeypatch.setattr(
+        hasim.components, "__path__", [*hasim.components.__path__, str(tmp_path)]
+    )
+    components.cache_clear()
+    try:
+        assert list(components()) == ["docker", "haproxy", "pgbouncer", "service"]
+    finally:
+        components.cache_clear()
+
+
+def test_every_kind_says_what_it_is_and_reads() -> None:
+    for kind, component in components().items():
+        assert isinstance(component, Component)
+        assert component.kind == kind
+        assert type(component).__doc__
+        assert component.reads
+        assert list(component.knobs(None)) == list(component.lint(None)) == []
