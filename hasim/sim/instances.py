@@ -7,14 +7,6 @@ instant at which it happens.
 
 from __future__ import annotations
 
-# wanted: (additions to World's contract that the control plane already uses or would use)
-#   on_oom: Callable[[str], None] | None   called with the instance that reached its memory limit
-#   segment() -> None                      a fault or repair: request windows divide here
-#   logged(text) -> Event                  fires with the id of the next row whose event contains it
-#   drained(balancer)                      for a soft stop of HAProxy: its own requests, too
-#   reload(balancer)                       idle server connections and queues start empty
-#   check_inside(instance, url) -> Event   Docker's healthcheck through the instance's own queue
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +16,14 @@ from hasim.components.docker import Docker
 from hasim.model import Dist, Host, Instance, Service
 from hasim.sim.network import Network
 from hasim.sim.world import Edge, World
+
+# wanted: (additions to World's contract that the control plane already uses or would use)
+#   on_oom: Callable[[str], None] | None   called with the instance that reached its memory limit
+#   segment() -> None                      a fault or repair: request windows divide here
+#   logged(text) -> Event                  fires with the id of the next row whose event contains it
+#   drained(balancer)                      for a soft stop of HAProxy: its own requests, too
+#   reload(balancer)                       idle server connections and queues start empty
+#   check_inside(instance, url) -> Event   Docker's healthcheck through the instance's own queue
 
 
 @dataclass(slots=True)
