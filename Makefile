@@ -11,7 +11,6 @@ test: .venv/test.ok      ## set up if needed, then run the tests
 	$(BIN)/python -m pytest
 check: .venv/test.ok     ## lint and type-check
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 fmt: .venv/test.ok       ## format the code and mend what the linter can
 	$(BIN)/ruff check --fix .
