@@ -14,7 +14,6 @@ from __future__ import annotations
 #   drained(balancer)                      for a soft stop of HAProxy: its own requests, too
 #   reload(balancer)                       idle server connections and queues start empty
 #   check_inside(instance, url) -> Event   Docker's healthcheck through the instance's own queue
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -301,9 +301,7 @@ def _operations(t: Tables) -> None:
             keep = ns(_keep_alive(stack, entry.balancer, entry.frontend))
         elif entry:
             be = direct_backend(t, "users", "", service_name)
-        t.add(
-            "ops", pc=pc, be=be, entry=way, write=op.write, status=OK, http=200, keep_alive=keep
-        )
+        t.add("ops", pc=pc, be=be, entry=way, write=op.write, status=OK, http=200, keep_alive=keep)
     for instance in t.stations:
         _health_operations(t, instance)
 

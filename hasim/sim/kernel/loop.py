@@ -11,7 +11,6 @@ from hasim.sim.kernel.layout import (
     ARP,
     BACKOFF,
     BUG,
-    CALL,
     CHECK,
     CLIENT_TIMEOUT,
     CONN,
@@ -28,9 +27,7 @@ from hasim.sim.kernel.layout import (
     GRANT,
     HAPDUE,
     HAPROXY,
-    HELD,
     IO,
-    L4TOUT,
     L7TOUT,
     N_GROW,
     NEVENTS,
@@ -40,7 +37,6 @@ from hasim.sim.kernel.layout import (
     NOTES,
     NOW,
     ON_TIMEOUT,
-    ORPHAN,
     POOL,
     POPS,
     PROBE,
@@ -59,10 +55,8 @@ from hasim.sim.kernel.layout import (
     T_SQT,
     TURN,
     USED_SLOTS,
-    WAITQ,
-    ZOMBIE,
-    entry,
     apart,
+    entry,
     jit,
 )
 from hasim.sim.kernel.path import (
@@ -81,7 +75,6 @@ from hasim.sim.kernel.path import (
     sent,
 )
 from hasim.sim.kernel.users import (
-    admit,
     admitted,
     enter,
     entry_event,
@@ -286,7 +279,7 @@ def advance(k, limit):
     g = k.g
     settle(k)
     while g[NOTES] == 0 and g[BUG] == 0:
-        if k.slots.size - g[USED_SLOTS] < SPARE_SLOTS:
+        if k.n_slots - g[USED_SLOTS] < SPARE_SLOTS:
             notice(k, N_GROW, 0, 0)
             return
         n = pop(k, limit)
