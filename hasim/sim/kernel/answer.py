@@ -303,7 +303,7 @@ def answer(k, s, outcome, reusable):
         record_probe(k, s, outcome)
         return False
     u = slot.user
-    if outcome == EOF or outcome == TIMEOUT or outcome == OPEN or not k.g[KEEP_ALIVE]:
+    if outcome in (EOF, TIMEOUT, OPEN) or not k.g[KEEP_ALIVE]:
         drop_connection(k, u)
     taken = try_again(k, s, outcome, reusable)
     if taken >= 0:

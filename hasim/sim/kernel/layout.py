@@ -143,7 +143,8 @@ SLOT = np.dtype(
         ("op", "i4"), ("pc", "i4"), ("nrand", "i4"), ("be", "i4"), ("edge", "i4"), ("st", "i4"),
         ("retries", "i4"), ("term", "i4"), ("trynum", "i4"), ("seg", "i4"), ("queue", "i4"),
         ("qnext", "i4"), ("qprev", "i4"), ("hchild", "i4"), ("hsib", "i4"), ("hprev", "i4"),
-        ("outcome", "i4"), ("check", "i4"), ("tries", "i4"), ("epoch", "i4"), ("pool", "i4"), ("redis", "i4"),
+        ("outcome", "i4"), ("check", "i4"), ("tries", "i4"), ("epoch", "i4"), ("pool", "i4"),
+        ("redis", "i4"),
         ("t_begin", "i8"), ("t_phase", "i8"), ("t_hap", "i8"), ("t_cli", "i8"), ("t_try", "i8"),
         ("answer_within", "i8"), ("answer_by", "i8"), ("work", "i8"), ("tag", "f8"),
         ("ordinal", "u8"), ("entity", "u8"), ("path", "u8"), ("w2", "u8"), ("w3", "u8"),
@@ -294,7 +295,8 @@ ON_EMPTY, ON_TIMEOUT, ON_JUNK, ON_5XX = 1, 2, 4, 8
     ACTIVE, AREA_T, AREA, LATENCY_SUM, STARTED, FINISHED, KEEP_ALIVE, REPLAY, CLIENT_TIMEOUT,
     CLIENT_CONNECT, CLIENT_RETRIES, CLIENT_BACKOFF, FREE_USER, MAX_USERS, NUSERS, DROPPED,
     RETRIES, REDISPATCHES, REPLAYS, ITERATIONS, NPROBES, REQUESTS_ON, NREQUESTS, CHECKS, NFLOW,
-    VUS, NEVENTS, LINEAR_SYN, FAULTED, USED_SLOTS, UNTIL, CLIENT_RETRIED, KEY0, KEY1, OPEN_LOOP, INTERRUPTED, JITTER_PPM,
+    VUS, NEVENTS, LINEAR_SYN, FAULTED, USED_SLOTS, UNTIL, CLIENT_RETRIED, KEY0, KEY1,
+    OPEN_LOOP, INTERRUPTED, JITTER_PPM,
 ) = range(60)  # fmt: skip
 N_GLOBALS = 64
 

@@ -102,7 +102,7 @@ def go_on(k, s):
     apart()
     slot = k.slots[s]
     phase = slot.phase
-    if phase == RUN or phase == GRANT or phase == RETURN:
+    if phase in (RUN, GRANT, RETURN):
         if k.stations[slot.st].frozen:
             hold(k, s, phase)
         elif phase == GRANT:
@@ -220,13 +220,13 @@ def client_gone(k, s):
     slot = k.slots[s]
     phase = slot.phase
     slot.t_cli = FOREVER
-    early = phase == ENTRY or phase == ADMIT or phase == BACKOFF
+    early = phase in (ENTRY, ADMIT, BACKOFF)
     if early:
         remove(k, s)
     if answer(k, s, TIMEOUT, early):
         return
     b = k.backends[slot.be]
-    waiting = phase == QUEUE or phase == SYN or phase == ARP or phase == TURN
+    waiting = phase in (QUEUE, SYN, ARP, TURN)
     if early or (waiting and (b.kind == DIRECT or b.abortonclose or slot.flags & PROBE)):
         if not early and not slot.flags & PROBE and b.kind == HAPROXY:
             count_term(k, s, T_CLIENT)
@@ -251,7 +251,7 @@ def deadline(k, s):
     elif phase == QUEUE:
         remove(k, s)
         reply(k, s, HTTP_503, T_SQT)
-    elif phase == SYN or phase == ARP or phase == CONN:
+    elif phase in (SYN, ARP, CONN):
         connect_failed(k, s, True)
     elif slot.flags & CHECK:
         check_result(k, s, L7TOUT)
