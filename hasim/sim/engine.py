@@ -13,7 +13,6 @@ import numpy as np
 import simpy
 
 from hasim.errors import SimulationBug
-from hasim.model import Stack
 from hasim.scenario import Scenario
 from hasim.sim import arrays
 from hasim.sim.kernel import commands
@@ -36,6 +35,7 @@ class Engine(World):
         self.k = arrays.build(
             tables, scenario, seed, replication, options.get("keep_requests", False)
         )
+        commands.count_all(self.k)
         self.marks: list[tuple] = []
         self.requests: list[np.ndarray] = []
         self._checks: dict[int, simpy.Event] = {}
@@ -115,6 +115,13 @@ class Engine(World):
         self.requests.append(self.k.requests[:n].copy())
         self.k.g[L.NREQUESTS] = 0
 
+    def _do(self, command, *args) -> None:
+        """One command at the control plane's time, and what it made ready."""
+        self._now()
+        command(self.k, *args)
+        if self.k.g[L.READY_HEAD] != self.k.g[L.READY_TAIL]:
+            advance(self.k, int(self.env.now))
+
     def _now(self) -> None:
         """Commands act at the control plane's time, which the data plane has reached."""
         self.k.g[L.NOW] = self.env.now
@@ -171,35 +178,29 @@ class Engine(World):
         return self.tables.station_of.get(instance, -1)
 
     def crash(self, instance: str) -> None:
-        self._now()
         if instance in self.tables.balancer_of:
             b = self.tables.balancer_of[instance]
             ways = [e for e in self.tables.edges if e.target == instance and not e.server]
-            silent = any(
-                self.k.edges[self.tables.edge_of[e]]["connect"] >= L.SILENT for e in ways
-            )
-            commands.crash_balancer(self.k, b, silent)
+            silent = any(self.k.edges[self.tables.edge_of[e]]["connect"] >= L.SILENT for e in ways)
+            self._do(commands.crash_balancer, b, silent)
         elif self._station(instance) >= 0:
-            commands.crash(self.k, self._station(instance))
+            self._do(commands.crash, self._station(instance))
 
     def freeze(self, instance: str) -> None:
-        self._now()
         if instance in self.tables.balancer_of:
-            commands.freeze_balancer(self.k, self.tables.balancer_of[instance])
+            self._do(commands.freeze_balancer, self.tables.balancer_of[instance])
         else:
-            commands.freeze(self.k, self._station(instance))
+            self._do(commands.freeze, self._station(instance))
 
     def thaw(self, instance: str) -> None:
-        self._now()
         if instance in self.tables.balancer_of:
-            commands.thaw_balancer(self.k, self.tables.balancer_of[instance])
+            self._do(commands.thaw_balancer, self.tables.balancer_of[instance])
         else:
-            commands.thaw(self.k, self._station(instance))
+            self._do(commands.thaw, self._station(instance))
 
     def close_idle(self, instance: str) -> None:
-        self._now()
         if self._station(instance) >= 0:
-            commands.close_idle(self.k, self._station(instance))
+            self._do(commands.close_idle, self._station(instance))
 
     def drained(self, instance: str) -> simpy.Event:
         st = self._station(instance)
@@ -211,14 +212,13 @@ class Engine(World):
         return event
 
     def set_speed(self, instance: str, factor: float) -> None:
-        self._now()
-        commands.set_speed(self.k, self._station(instance), float(factor))
+        self._do(commands.set_speed, self._station(instance), float(factor))
 
     def set_health(self, instance: str, url: str, status: int) -> None:
         op = self.k.ops[health_operation(self.tables, instance, url)]
-        op["http"] = status or self.tables.rows["ops"][
-            health_operation(self.tables, instance, url)
-        ]["http"]
+        op["http"] = (
+            status or self.tables.rows["ops"][health_operation(self.tables, instance, url)]["http"]
+        )
 
     def edges(self) -> list[Edge]:
         return self.tables.edges
@@ -227,38 +227,33 @@ class Engine(World):
         return self.tables.edge_of[edge]
 
     def set_connect(self, edge: Edge, outcome: int) -> None:
-        self._now()
-        commands.set_connect(self.k, self._edge(edge), outcome)
+        self._do(commands.set_connect, self._edge(edge), outcome)
 
     def set_delay(self, edge: Edge, extra_s: float) -> None:
         base = self.tables.rows["edges"][self._edge(edge)]["rtt"]
         self.k.edges[self._edge(edge)]["rtt"] = base + round(extra_s * NS)
 
     def set_rotation(self, edge: Edge, usable: bool, running: bool) -> None:
-        self._now()
-        commands.set_rotation(self.k, self._edge(edge), int(usable), int(running))
+        self._do(commands.set_rotation, self._edge(edge), int(usable), int(running))
 
     def set_weight(self, edge: Edge, sixteenths: int) -> None:
-        self.k.edges[self._edge(edge)]["weight"] = sixteenths
+        self._do(commands.set_weight, self._edge(edge), sixteenths)
 
     def set_maxconn(self, edge: Edge, maxconn: int) -> None:
-        self._now()
-        commands.set_maxconn(self.k, self._edge(edge), maxconn)
+        self._do(commands.set_maxconn, self._edge(edge), maxconn)
 
     def shutdown_sessions(self, edge: Edge) -> None:
-        self._now()
-        commands.shutdown_sessions(self.k, self._edge(edge))
+        self._do(commands.shutdown_sessions, self._edge(edge))
 
     def check(self, edge: Edge, plan: CheckPlan) -> simpy.Event:
-        self._now()
         number = self._next_check
         self._next_check += 1
         event = self._checks[number] = self.env.event()
         op = -1
         if plan.kind == "http":
             op = health_operation(self.tables, edge.target, plan.url)
-        commands.submit_check(
-            self.k,
+        self._do(
+            commands.submit_check,
             self._edge(edge),
             op,
             number,
@@ -275,8 +270,7 @@ class Engine(World):
 
     def segment(self) -> None:
         """A fault or a repair happens now: the windows of design.md section 4 divide here."""
-        self._now()
-        commands.open_segment(self.k, 1)
+        self._do(commands.open_segment, 1)
 
     # ---- views -------------------------------------------------------------------------------
     def inflight(self, instance: str) -> int:

@@ -301,9 +301,7 @@ class Faults:
 
     def _do_recreate(self, fault: Fault, targets: list[Target], cause: int) -> Generator:
         same = fault.args.get("address") == "same"
-        return self._all(
-            targets, lambda name: self.docker.recreate(name, cause, same_address=same)
-        )
+        return self._all(targets, lambda name: self.docker.recreate(name, cause, same_address=same))
 
     def _do_restart(self, fault: Fault, targets: list[Target], cause: int) -> Generator:
         grace = float(fault.args["grace"]) if "grace" in fault.args else None

@@ -24,7 +24,7 @@ from hasim.sim.kernel import commands
 from hasim.sim.kernel import layout as L
 from hasim.sim.sampler import Sampler
 from hasim.sim.tables import compile_stack, ns
-from hasim.sim.trace import BUCKETS, OPEN, OUTCOMES, Trace
+from hasim.sim.trace import BUCKETS, OUTCOMES, Trace
 from hasim.sim.up import boot
 from hasim.sim.world import NS
 
@@ -145,7 +145,9 @@ def _terminations(engine: Engine) -> tuple:
     table = engine.k.terms.reshape(-1, len(L.TERMS))
     out = []
     for row, counts in enumerate(table):
-        server = "<NOSRV>" if row == 0 else engine.tables.edges[row - 1].name if counts.any() else ""
+        server = (
+            "<NOSRV>" if row == 0 else engine.tables.edges[row - 1].name if counts.any() else ""
+        )
         for term, n in enumerate(counts):
             if n:
                 status, _, letters = L.TERMS[term].partition(" ")

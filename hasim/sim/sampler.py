@@ -28,9 +28,7 @@ class Sampler:
     def __init__(self, engine: Engine):
         self.engine = engine
         tables = engine.tables
-        self.servers = np.array(
-            [i for i, e in enumerate(tables.edges) if e.server], dtype=np.int64
-        )
+        self.servers = np.array([i for i, e in enumerate(tables.edges) if e.server], dtype=np.int64)
         self.n = {"stations": len(tables.stations), "servers": len(self.servers)}
         self.seconds = int(engine.k.g[L.SECONDS])
         self.out = {name: np.zeros((self.seconds, self.n[of])) for name, of in COLUMNS.items()}

@@ -277,7 +277,7 @@ def direct_backend(t: Tables, source: str, source_host: str, service: str) -> in
 def _operations(t: Tables) -> None:
     """Step programs of all operations and health URLs; callers' backends as they are met."""
     stack = t.stack
-    entered = {name: entry for name, entry in stack.op_entries.items()}
+    entered = dict(stack.op_entries.items())
     names = list(entered)
     for service in stack.services:
         names += [f"{service.name}/{op.name}" for op in service.ops]
@@ -301,9 +301,7 @@ def _operations(t: Tables) -> None:
             keep = ns(_keep_alive(stack, entry.balancer, entry.frontend))
         elif entry:
             be = direct_backend(t, "users", "", service_name)
-        t.add(
-            "ops", pc=pc, be=be, entry=way, write=op.write, status=OK, http=200, keep_alive=keep
-        )
+        t.add("ops", pc=pc, be=be, entry=way, write=op.write, status=OK, http=200, keep_alive=keep)
     for instance in t.stations:
         _health_operations(t, instance)
 

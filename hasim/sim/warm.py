@@ -26,6 +26,8 @@ def compile_all() -> None:
     k = arrays.build(tables, scenario, 1, 0, False)
     k, nodes = arrays.start_load(k, tables, scenario, 0)
     commands.uniform(k, 0, 1)
+    commands.count_all(k)
+    commands.set_weight(k, 0, 16)
     commands.set_connect(k, 0, 0)
     commands.start_node(k, nodes[0][0], 0)
     commands.submit_check(k, 0, -1, 0, 10, 10, 0)

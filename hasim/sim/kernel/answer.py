@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from hasim.sim.kernel.calendar import allocate, arm, free, ready, remove, schedule, unlink
-from hasim.sim.kernel.draw import unit, words
+from hasim.sim.kernel.draw import bit_length, unit, words
 from hasim.sim.kernel.layout import (
     ACTIVE,
     ADMITTED_IN,
-    ATWORK,
     AREA,
     AREA_T,
+    ATWORK,
     BACKOFF,
-    BUSY,
     CHECK,
     CLIENT_BACKOFF,
     CLIENT_RETRIED,
@@ -34,6 +33,7 @@ from hasim.sim.kernel.layout import (
     NFLOW,
     NODE_SLOT,
     NODE_USER,
+    NONFIRST,
     NOPS,
     NOTES,
     NOW,
@@ -41,6 +41,7 @@ from hasim.sim.kernel.layout import (
     NREQUESTS,
     NS,
     NSEGMENT,
+    OPEN_LOOP,
     ORPHAN,
     PROBE,
     REPLAY,
@@ -55,8 +56,6 @@ from hasim.sim.kernel.layout import (
     WARM,
     WRITE,
     ZOMBIE,
-    NONFIRST,
-    OPEN_LOOP,
     apart,
     jit,
 )
@@ -70,7 +69,7 @@ N_TERMS = len(TERMS)
 def notice(k, kind, subject, value):
     """Tell the control plane; advance() returns at this instant."""
     n = k.g[NOTES]
-    if n < k.notices.size:
+    if n < k.n_notices:
         row = k.notices[n]
         row.t, row.kind, row.subject, row.value = k.g[NOW], kind, subject, value
         k.g[NOTES] = n + 1
@@ -81,13 +80,8 @@ def bucket_of(ns):
     """Latency bucket: 64 per octave from 2**LOW ns (trace.bucket_edges_s)."""
     if ns < 1 << LOW:
         return 0
-    octave = 0
-    x = ns
-    for shift in (32, 16, 8, 4, 2, 1):
-        if x >> shift:
-            x >>= shift
-            octave += shift
-    sub = (ns >> (octave - 6)) & (SUB - 1) if octave >= 6 else 0
+    octave = bit_length(ns) - 1
+    sub = (ns >> (octave - 6)) & (SUB - 1)
     return min(BUCKETS - 1, (octave - LOW) * SUB + sub)
 
 
@@ -102,7 +96,7 @@ def new_segment(k):
     """Open a new segment; when all are used the last one goes on."""
     apart()
     n = k.g[NSEGMENT]
-    if n < k.segments.size:
+    if n < k.n_segments:
         k.segments[n] = k.g[NOW]
         k.g[SEGMENT] = n
         k.g[NSEGMENT] = n + 1
@@ -149,7 +143,7 @@ def record(k, s, outcome):
         row.outcome, row.term, row.retries = outcome, slot.term, slot.retries
         row.redispatched = slot.redis
         k.g[NREQUESTS] += 1
-        if k.g[NREQUESTS] >= k.requests.size - 1:
+        if k.g[NREQUESTS] >= k.n_requests - 1:
             notice(k, N_FLUSH, 0, 0)
 
 
@@ -159,7 +153,7 @@ def record_probe(k, s, outcome):
     apart()
     slot = k.slots[s]
     n = k.g[NPROBES]
-    if n < k.probes.size:
+    if n < k.n_probes:
         row = k.probes[n]
         row.t, row.latency = slot.t_begin, k.g[NOW] - slot.t_begin
         row.path, row.outcome = slot.check, outcome
@@ -309,7 +303,7 @@ def answer(k, s, outcome, reusable):
         record_probe(k, s, outcome)
         return False
     u = slot.user
-    if outcome == EOF or outcome == TIMEOUT or outcome == OPEN or not k.g[KEEP_ALIVE]:
+    if outcome in (EOF, TIMEOUT, OPEN) or not k.g[KEEP_ALIVE]:
         drop_connection(k, u)
     taken = try_again(k, s, outcome, reusable)
     if taken >= 0:

@@ -27,13 +27,17 @@ def full(k, e):
 
 
 @jit
-def usable_actives(k, be):
-    """How many non-backup servers of the backend are in rotation."""
-    b, n = k.backends[be], 0
+def count_usable(k, be):
+    """A server entered or left rotation or changed its weight: count anew what is in turn."""
+    b = k.backends[be]
+    b.actives = 0
     for e in range(b.first, b.first + b.count):
         if k.edges[e].usable and not k.edges[e].backup:
-            n += 1
-    return n
+            b.actives += 1
+    b.weight = 0
+    for e in range(b.first, b.first + b.count):
+        if k.edges[e].usable and (k.edges[e].backup == 0) == (b.actives > 0):
+            b.weight += k.edges[e].weight
 
 
 @jit
@@ -120,7 +124,7 @@ def choose(k, be, s, avoid):
     """
     apart()
     b = k.backends[be]
-    actives = usable_actives(k, be)
+    actives = b.actives
     backup = -1 if actives else first_backup_of(k, be)
     if actives == 0 and backup < 0:
         return NO_SERVER
@@ -145,20 +149,9 @@ def choose(k, be, s, avoid):
     if best < 0:
         return ALL_FULL if any_ok else NO_SERVER
     if b.algo == ROUNDROBIN:
-        advance_ring(k, be, best, actives)
+        b.pos = k.edges[best].npos  # weighted: total / own weight positions until its next turn
+        k.edges[best].npos += b.weight / k.edges[best].weight
     return best
-
-
-@jit
-def advance_ring(k, be, e, actives):
-    """Weighted round robin: a server's next turn is total weight / own weight positions later."""
-    b = k.backends[be]
-    total = 0
-    for i in range(b.first, b.first + b.count):
-        if k.edges[i].usable and (k.edges[i].backup == 0) == (actives > 0):
-            total += k.edges[i].weight
-    b.pos = k.edges[e].npos
-    k.edges[e].npos += total / k.edges[e].weight
 
 
 @jit
@@ -170,11 +163,7 @@ def enter_ring(k, e):
     apart()
     edge = k.edges[e]
     b = k.backends[edge.be]
-    total = 0
-    for i in range(b.first, b.first + b.count):
-        if k.edges[i].usable and i != e:
-            total += k.edges[i].weight
-    edge.npos = b.pos + (total + edge.weight) / max(1, edge.weight)
+    edge.npos = b.pos + b.weight / max(1, edge.weight)
     k.g[SEQ] += 1
     edge.stamp = k.g[SEQ]
 
@@ -184,7 +173,7 @@ def shadow(k, be):
     """The server of a probe: its own turn order over what is usable, moving no balancing state."""
     apart()
     b = k.backends[be]
-    actives = usable_actives(k, be)
+    actives = b.actives
     backup = -1 if actives else first_backup_of(k, be)
     for i in range(1, b.count + 1):
         e = b.first + (b.shadow + i) % b.count

@@ -99,7 +99,7 @@ def earliest(k):
     """The first node over all buckets, or -1: used to jump over an idle stretch."""
     apart()
     best = -1
-    for b in range(k.heads.size):
+    for b in range(k.n_heads):
         n = k.heads[b]
         if n >= 0:
             if best < 0:
@@ -148,9 +148,9 @@ def rebuild(k, shift):
     """Change the bucket width to 2**shift ns."""
     apart()
     k.g[SHIFT] = shift
-    k.heads[:] = -1
-    k.tails[:] = -1
-    for n in range(k.nodes.size):
+    for b in range(k.n_heads):
+        k.heads[b] = k.tails[b] = -1
+    for n in range(k.n_nodes):
         if k.nodes[n].bucket >= 0:
             insert(k, n)
     k.g[DAY] = k.g[NOW] >> shift
@@ -172,8 +172,7 @@ def adapt(k):
 def ready(k, s, phase):
     """Slot s goes on in this instant, after what is already ready."""
     k.slots[s].phase = phase
-    n = k.ready.size
-    k.ready[k.g[READY_TAIL] % n] = s
+    k.ready[k.g[READY_TAIL] & (k.n_ready - 1)] = s  # its size is a power of two
     k.g[READY_TAIL] += 1
 
 
@@ -247,6 +246,6 @@ def next_ready(k):
     if k.g[READY_HEAD] == k.g[READY_TAIL]:
         k.g[READY_HEAD] = k.g[READY_TAIL] = 0
         return -1
-    s = k.ready[k.g[READY_HEAD] % k.ready.size]
+    s = k.ready[k.g[READY_HEAD] & (k.n_ready - 1)]
     k.g[READY_HEAD] += 1
     return s

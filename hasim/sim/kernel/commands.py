@@ -1,16 +1,19 @@
-"""What the control plane may do to the data plane. Each command ends with nothing left ready."""
+"""What the control plane may do to the data plane.
+
+A command may leave slots ready; the engine then calls advance() for the same instant, which runs
+them. (A command that did so itself would have to be compiled with the whole request path.)
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from hasim.sim.kernel.answer import answer, clone, detach, new_segment, record
-from hasim.sim.kernel.balance import enter_ring
+from hasim.sim.kernel.balance import count_usable, enter_ring
 from hasim.sim.kernel.calendar import allocate, arm, free, ready, remove, schedule, unlink
 from hasim.sim.kernel.cpu import charge, rescale, settle_rate, stop_cpu
 from hasim.sim.kernel.draw import unit, words
 from hasim.sim.kernel.layout import (
-    ADMIT,
     ARP,
     ATWORK,
     CHECK,
@@ -23,7 +26,6 @@ from hasim.sim.kernel.layout import (
     FAULTED,
     FOREVER,
     FREE,
-    GRANT,
     HAPDUE,
     HAPROXY,
     HELD,
@@ -34,20 +36,16 @@ from hasim.sim.kernel.layout import (
     PROBE,
     REFUSED,
     RESP,
-    RETURN,
     ROUTE,
-    RUN,
     SEND,
     SLOTTED,
     SYN,
     T_D,
     T_DH,
-    WAITQ,
     ZOMBIE,
     entry,
     jit,
 )
-from hasim.sim.kernel.loop import settle
 from hasim.sim.kernel.path import assign, release, reply, serve_queue
 from hasim.sim.kernel.users import next_arrival
 from hasim.sim.kernel.work import off_work, pump
@@ -77,7 +75,7 @@ def crash(k, st):
     """The process of station st ends; over edges that are silent now, nobody hears of it."""
     station = k.stations[st]
     station.frozen = 1  # nothing of its queue starts while it is taken apart
-    for s in range(k.slots.size):
+    for s in range(k.n_slots):
         slot = k.slots[s]
         if slot.phase == FREE or slot.st != st:
             continue
@@ -96,14 +94,13 @@ def crash(k, st):
     station.frozen = station.throttled = station.oom_sent = 0
     station.heap = -1
     station.nrun = 0
-    for e in range(k.edges.size):
+    for e in range(k.n_edges):
         edge = k.edges[e]
         if edge.st == st:
             edge.epoch += 1
             if edge.connect < 2:
                 station.idle -= edge.idle
                 edge.idle = 0
-    settle(k)
 
 
 @entry
@@ -117,7 +114,7 @@ def freeze(k, st):
     if not station.dedicated:
         settle_rate(k, st)
         return
-    for s in range(k.slots.size):
+    for s in range(k.n_slots):
         slot = k.slots[s]
         if slot.phase == CPU and slot.st == st and not slot.flags & PROBE:
             slot.work = max(0, slot.t_phase - k.g[NOW])
@@ -134,7 +131,7 @@ def thaw(k, st):
         return
     charge(k, st)
     station.frozen = 0
-    for s in range(k.slots.size):
+    for s in range(k.n_slots):
         slot = k.slots[s]
         if slot.st != st or not slot.flags & HELD or not slot.flags & ATWORK:
             continue
@@ -147,13 +144,12 @@ def thaw(k, st):
     if not station.dedicated:
         settle_rate(k, st)
     pump(k, st)
-    settle(k)
 
 
 @entry
 def close_idle(k, st):
     """The process closes its idle connections."""
-    for e in range(k.edges.size):
+    for e in range(k.n_edges):
         if k.edges[e].st == st:
             k.stations[st].idle -= k.edges[e].idle
             k.edges[e].idle = 0
@@ -184,9 +180,10 @@ def set_rotation(k, e, usable, running):
     entered = usable and not edge.usable
     left = edge.usable and not usable
     edge.running = running
+    edge.usable = usable
+    count_usable(k, edge.be)
     if entered:
         enter_ring(k, e)
-    edge.usable = usable
     if entered:
         serve_queue(k, e)
     if left and k.backends[edge.be].redispatch:
@@ -197,7 +194,20 @@ def set_rotation(k, e, usable, running):
             k.slots[s].t_hap = FOREVER
             ready(k, s, ROUTE)
             s = k.queues[edge.queue].head
-    settle(k)
+
+
+@entry
+def set_weight(k, e, weight):
+    """Effective weight in sixteenths (slowstart)."""
+    k.edges[e].weight = weight
+    count_usable(k, k.edges[e].be)
+
+
+@entry
+def count_all(k):
+    """Before the first request: what is in turn in each backend."""
+    for be in range(k.n_backends):
+        count_usable(k, be)
 
 
 @entry
@@ -205,13 +215,12 @@ def set_maxconn(k, e, maxconn):
     """Server maxconn, which slowstart moves."""
     k.edges[e].maxconn = maxconn
     serve_queue(k, e)
-    settle(k)
 
 
 @entry
 def shutdown_sessions(k, e):
     """on-marked-down shutdown-sessions (reference/haproxy.md section 2)."""
-    for s in range(k.slots.size):
+    for s in range(k.n_slots):
         slot = k.slots[s]
         if slot.phase == FREE or slot.edge != e or not slot.flags & SLOTTED:
             continue
@@ -220,7 +229,6 @@ def shutdown_sessions(k, e):
             reply(k, s, HTTP_502, T_DH)
         elif slot.retries == 0 and slot.phase in (SYN, ARP, CONN):
             reply(k, s, EOF, T_D)
-    settle(k)
 
 
 @entry
@@ -243,7 +251,6 @@ def submit_check(k, e, op, check, connect_by, answer_by, answer_within):
     slot.w2, slot.w3 = block[2], block[3]
     assign(k, s, e)
     ready(k, s, DIAL)
-    settle(k)
 
 
 @entry
@@ -256,7 +263,7 @@ def freeze_balancer(k, b):
 def thaw_balancer(k, b):
     """SIGCONT of a HAProxy process: what came due meanwhile happens now."""
     k.balancers[b].frozen = 0
-    for s in range(k.slots.size):
+    for s in range(k.n_slots):
         slot = k.slots[s]
         if slot.phase == FREE or slot.be < 0:
             continue
@@ -270,7 +277,6 @@ def thaw_balancer(k, b):
         if slot.flags & HELD and not slot.flags & ATWORK:
             slot.flags &= ~HELD
             ready(k, s, slot.phase)
-    settle(k)
 
 
 @entry
@@ -278,7 +284,7 @@ def crash_balancer(k, b, silent):
     """A HAProxy process ends: its clients see a close, or nothing if their way to it is silent."""
     balancer = k.balancers[b]
     balancer.epoch += 1
-    for s in range(k.slots.size):
+    for s in range(k.n_slots):
         slot = k.slots[s]
         if slot.phase == FREE or slot.be < 0 or slot.flags & (ORPHAN | CHECK):
             continue
@@ -300,12 +306,11 @@ def crash_balancer(k, b, silent):
         k.slots[n].t_phase = k.slots[n].t_hap = FOREVER
         arm(k, n)
     balancer.conns = balancer.frozen = 0
-    for e in range(k.edges.size):
+    for e in range(k.n_edges):
         if k.edges[e].be >= 0 and k.backends[k.edges[e].be].kind == HAPROXY:
             if k.backends[k.edges[e].be].bal == b and k.edges[e].st >= 0:
                 k.stations[k.edges[e].st].idle -= k.edges[e].idle
                 k.edges[e].idle = 0
-    settle(k)
 
 
 @entry
@@ -325,14 +330,14 @@ def start_node(k, node, t):
 @entry
 def charge_all(k):
     """Bring the CPU accounts of all containers up to now (before they are read)."""
-    for st in range(k.stations.size):
+    for st in range(k.n_stations):
         charge(k, st)
 
 
 @entry
 def close_books(k):
     """The run is over: every request still under way is booked as interrupted."""
-    for s in range(k.slots.size):
+    for s in range(k.n_slots):
         slot = k.slots[s]
         if slot.phase != FREE and slot.user >= 0 and not slot.flags & ORPHAN:
             record(k, s, OPEN)

@@ -243,7 +243,7 @@ def rescale(k, st, factor):
     apart()
     station = k.stations[st]
     if station.dedicated:
-        for s in range(k.slots.size):
+        for s in range(k.n_slots):
             slot = k.slots[s]
             if slot.phase == CPU and slot.st == st and slot.t_phase < FOREVER:
                 slot.t_phase = k.g[NOW] + math.ceil((slot.t_phase - k.g[NOW]) * factor)
@@ -251,7 +251,7 @@ def rescale(k, st, factor):
         return
     charge(k, st)
     # every tag keeps its order, so the heap stays a heap
-    for s in range(k.slots.size):
+    for s in range(k.n_slots):
         slot = k.slots[s]
         if slot.phase == CPU and slot.st == st:
             slot.tag = station.virtual + (slot.tag - station.virtual) * factor

@@ -44,6 +44,18 @@ def mulhi(typingctx, a, b):
     return types.uint64(types.uint64, types.uint64), codegen
 
 
+@intrinsic
+def bit_length(typingctx, x):
+    """int.bit_length of a positive int64."""
+
+    def codegen(context, builder, signature, args):
+        word = ir.IntType(64)
+        zeros = builder.ctlz(args[0], ir.Constant(ir.IntType(1), 0))
+        return builder.sub(ir.Constant(word, 64), zeros)
+
+    return types.int64(types.int64), codegen
+
+
 @jit
 def philox(c0, c1, c2, c3, k0, k1):
     """One block of Philox4x64-10: four uint64 from a counter and a key."""

@@ -86,24 +86,34 @@ class _Attributes(AttributeTemplate):
     key = KernelType
 
     def generic_resolve(self, typ, attr):
+        if attr.startswith("n_") and attr[2:] in ARRAYS:
+            return types.int64
         return ARRAYS.get(attr)
 
 
 @lower_getattr_generic(KernelType)
 def _getattr(context, builder, typ, value, attr):
-    array_type = ARRAYS[attr]
+    """`k.slots`: a view of the array; `k.n_slots`: its length.
+
+    The length inside a view is 0: indexes are never negative here, and numba's wrap-around of
+    negative ones (index + length) then folds away. The table does not change while compiled code
+    runs, so its loads are marked invariant.
+    """
     word = ir.IntType(64)
     table = builder.inttoptr(value, word.as_pointer())
-    at = 2 * INDEX[attr]
-    address = builder.load(cgutils.gep_inbounds(builder, table, at))
-    length = builder.load(cgutils.gep_inbounds(builder, table, at + 1))
+    name = attr.removeprefix("n_") if attr not in ARRAYS else attr
+    at = 2 * INDEX[name] + (attr != name)
+    loaded = builder.load(cgutils.gep_inbounds(builder, table, at))
+    loaded.set_metadata("invariant.load", builder.module.add_metadata([]))
+    if attr != name:
+        return loaded
+    array_type = ARRAYS[name]
     array = make_array(array_type)(context, builder)
-    data = builder.inttoptr(address, array.data.type)
     itemsize = context.get_abi_sizeof(context.get_data_type(array_type.dtype))
-    size = ir.Constant(word, itemsize)
-    shape, strides = [length], [size]
+    size, none = ir.Constant(word, itemsize), ir.Constant(word, 0)
+    shape, strides = [none], [size]
     if array_type.ndim == 2:  # only pairs
-        shape = [length, ir.Constant(word, 2)]
-        strides = [ir.Constant(word, 2 * itemsize), size]
+        shape, strides = [none, none], [ir.Constant(word, 2 * itemsize), size]
+    data = builder.inttoptr(loaded, array.data.type)
     populate_array(array, data=data, shape=shape, strides=strides, itemsize=size, meminfo=None)
     return array._getvalue()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit, types
+from numba.core.codegen import JITCodeLibrary
 from numba.extending import intrinsic
 
 FOREVER = 1 << 62
@@ -14,31 +15,65 @@ NS = 1_000_000_000
 
 
 def jit(function):
-    """Compile without reference counting (`_nrt=False`): a helper call then costs nothing.
+    """A helper of compiled code: no reference counting (`_nrt=False`), so a call costs nothing.
 
-    The option is private to numba; tests/sim/test_kernel.py asserts that it is honoured.
+    numba would optimise each helper and make machine code of it by itself, and again within each
+    of its callers. A helper is only lowered to LLVM here; entry() optimises it once, with all that
+    it needs. This reaches into numba; tests/sim/test_kernel_options.py asserts the effect.
     """
-    return _one_signature(njit(nogil=True, _nrt=False, error_model="numpy")(function))
+    dispatcher = njit(nogil=True, _nrt=False, error_model="numpy")(function)
+    compile_ = dispatcher.compile
+
+    def no_wrappers(flags):
+        flags.no_cpython_wrapper = True
+        flags.no_cfunc_wrapper = True
+        return flags
+
+    def lower(sig):
+        context = dispatcher.targetctx
+        codegen = context.codegen()
+        kept = context.get_executable, codegen._library_class
+        context.get_executable, codegen._library_class = _no_code, _Lowered
+        try:
+            return compile_(_widened(sig))
+        finally:
+            context.get_executable, codegen._library_class = kept
+
+    dispatcher._compiler._customize_flags = no_wrappers
+    dispatcher.compile = lower
+    return dispatcher
+
+
+class _Lowered(JITCodeLibrary):
+    """The code of a helper: kept for linking, neither optimised nor made executable."""
+
+    def _optimize_functions(self, ll_module):
+        ll_module.data_layout = self._codegen._data_layout
+
+    def _optimize_final_module(self):
+        pass
+
+    def _finalize_final_module(self):
+        self._finalize_dynamic_globals()
+        self._finalized = True
 
 
 def entry(function):
-    """As jit, for the few functions that Python calls: their machine code is cached on disk."""
-    return _one_signature(njit(nogil=True, _nrt=False, cache=True, error_model="numpy")(function))
+    """A function that Python calls: optimised with all its helpers, cached on disk."""
+    return njit(nogil=True, _nrt=False, cache=True, error_model="numpy")(function)
 
 
-def _one_signature(dispatcher):
-    """Compile once, for int64: numba would make a copy of each helper for each literal argument."""
-    compile_ = dispatcher.compile
+def _no_code(library, fndesc, env):
+    """Python never calls a helper: any builtin that is like no other serves as its handle."""
+    return {}.get
 
-    def widened(sig):
-        if not isinstance(sig, tuple):
-            return compile_(sig)
-        plain = [types.unliteral(a) for a in sig]
-        wide = (types.int64 if a in (types.int32, types.intp) else a for a in plain)
-        return compile_(tuple(wide))
 
-    dispatcher.compile = widened
-    return dispatcher
+def _widened(sig):
+    """One version of each helper, for int64: numba makes one for each literal argument."""
+    if not isinstance(sig, tuple):
+        return sig
+    plain = (types.unliteral(a) for a in sig)
+    return tuple(types.int64 if a in (types.int32, types.intp) else a for a in plain)
 
 
 @intrinsic
@@ -108,7 +143,8 @@ SLOT = np.dtype(
         ("op", "i4"), ("pc", "i4"), ("nrand", "i4"), ("be", "i4"), ("edge", "i4"), ("st", "i4"),
         ("retries", "i4"), ("term", "i4"), ("trynum", "i4"), ("seg", "i4"), ("queue", "i4"),
         ("qnext", "i4"), ("qprev", "i4"), ("hchild", "i4"), ("hsib", "i4"), ("hprev", "i4"),
-        ("outcome", "i4"), ("check", "i4"), ("tries", "i4"), ("epoch", "i4"), ("pool", "i4"), ("redis", "i4"),
+        ("outcome", "i4"), ("check", "i4"), ("tries", "i4"), ("epoch", "i4"), ("pool", "i4"),
+        ("redis", "i4"),
         ("t_begin", "i8"), ("t_phase", "i8"), ("t_hap", "i8"), ("t_cli", "i8"), ("t_try", "i8"),
         ("answer_within", "i8"), ("answer_by", "i8"), ("work", "i8"), ("tag", "f8"),
         ("ordinal", "u8"), ("entity", "u8"), ("path", "u8"), ("w2", "u8"), ("w3", "u8"),
@@ -162,7 +198,7 @@ BACKEND = np.dtype(
         ("kind", "i4"), ("bal", "i4"), ("first", "i4"), ("count", "i4"), ("algo", "i4"),
         ("retries", "i4"), ("redispatch", "i4"), ("interval", "i4"), ("retry_on", "i4"),
         ("reuse", "i4"), ("allbackups", "i4"), ("abortonclose", "i4"), ("queue", "i4"),
-        ("shadow", "i4"), ("nserv", "i4"), ("close_rule", "i4"),
+        ("shadow", "i4"), ("close_rule", "i4"), ("actives", "i4"), ("weight", "i4"),
         ("t_connect", "i8"), ("t_server", "i8"), ("t_queue", "i8"), ("pos", "f8"),
     ],
     align=True,
@@ -259,7 +295,8 @@ ON_EMPTY, ON_TIMEOUT, ON_JUNK, ON_5XX = 1, 2, 4, 8
     ACTIVE, AREA_T, AREA, LATENCY_SUM, STARTED, FINISHED, KEEP_ALIVE, REPLAY, CLIENT_TIMEOUT,
     CLIENT_CONNECT, CLIENT_RETRIES, CLIENT_BACKOFF, FREE_USER, MAX_USERS, NUSERS, DROPPED,
     RETRIES, REDISPATCHES, REPLAYS, ITERATIONS, NPROBES, REQUESTS_ON, NREQUESTS, CHECKS, NFLOW,
-    VUS, NEVENTS, LINEAR_SYN, FAULTED, USED_SLOTS, UNTIL, CLIENT_RETRIED, KEY0, KEY1, OPEN_LOOP, INTERRUPTED, JITTER_PPM,
+    VUS, NEVENTS, LINEAR_SYN, FAULTED, USED_SLOTS, UNTIL, CLIENT_RETRIED, KEY0, KEY1,
+    OPEN_LOOP, INTERRUPTED, JITTER_PPM,
 ) = range(60)  # fmt: skip
 N_GLOBALS = 64
 

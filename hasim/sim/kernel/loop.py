@@ -11,7 +11,6 @@ from hasim.sim.kernel.layout import (
     ARP,
     BACKOFF,
     BUG,
-    CALL,
     CHECK,
     CLIENT_TIMEOUT,
     CONN,
@@ -28,9 +27,7 @@ from hasim.sim.kernel.layout import (
     GRANT,
     HAPDUE,
     HAPROXY,
-    HELD,
     IO,
-    L4TOUT,
     L7TOUT,
     N_GROW,
     NEVENTS,
@@ -40,7 +37,6 @@ from hasim.sim.kernel.layout import (
     NOTES,
     NOW,
     ON_TIMEOUT,
-    ORPHAN,
     POOL,
     POPS,
     PROBE,
@@ -59,10 +55,8 @@ from hasim.sim.kernel.layout import (
     T_SQT,
     TURN,
     USED_SLOTS,
-    WAITQ,
-    ZOMBIE,
-    entry,
     apart,
+    entry,
     jit,
 )
 from hasim.sim.kernel.path import (
@@ -81,7 +75,6 @@ from hasim.sim.kernel.path import (
     sent,
 )
 from hasim.sim.kernel.users import (
-    admit,
     admitted,
     enter,
     entry_event,
@@ -109,7 +102,7 @@ def go_on(k, s):
     apart()
     slot = k.slots[s]
     phase = slot.phase
-    if phase == RUN or phase == GRANT or phase == RETURN:
+    if phase in (RUN, GRANT, RETURN):
         if k.stations[slot.st].frozen:
             hold(k, s, phase)
         elif phase == GRANT:
@@ -227,13 +220,13 @@ def client_gone(k, s):
     slot = k.slots[s]
     phase = slot.phase
     slot.t_cli = FOREVER
-    early = phase == ENTRY or phase == ADMIT or phase == BACKOFF
+    early = phase in (ENTRY, ADMIT, BACKOFF)
     if early:
         remove(k, s)
     if answer(k, s, TIMEOUT, early):
         return
     b = k.backends[slot.be]
-    waiting = phase == QUEUE or phase == SYN or phase == ARP or phase == TURN
+    waiting = phase in (QUEUE, SYN, ARP, TURN)
     if early or (waiting and (b.kind == DIRECT or b.abortonclose or slot.flags & PROBE)):
         if not early and not slot.flags & PROBE and b.kind == HAPROXY:
             count_term(k, s, T_CLIENT)
@@ -258,7 +251,7 @@ def deadline(k, s):
     elif phase == QUEUE:
         remove(k, s)
         reply(k, s, HTTP_503, T_SQT)
-    elif phase == SYN or phase == ARP or phase == CONN:
+    elif phase in (SYN, ARP, CONN):
         connect_failed(k, s, True)
     elif slot.flags & CHECK:
         check_result(k, s, L7TOUT)
@@ -286,7 +279,7 @@ def advance(k, limit):
     g = k.g
     settle(k)
     while g[NOTES] == 0 and g[BUG] == 0:
-        if k.slots.size - g[USED_SLOTS] < SPARE_SLOTS:
+        if k.n_slots - g[USED_SLOTS] < SPARE_SLOTS:
             notice(k, N_GROW, 0, 0)
             return
         n = pop(k, limit)

@@ -21,7 +21,6 @@ from hasim.sim.kernel.balance import (
     give,
     shadow,
     take,
-    usable_actives,
 )
 from hasim.sim.kernel.calendar import arm, push, ready, remove, unlink
 from hasim.sim.kernel.layout import (
@@ -129,6 +128,8 @@ def serve_queue(k, e):
     apart()
     edge = k.edges[e]
     be_queue = k.backends[edge.be].queue
+    if k.queues[edge.queue].len == 0 and k.queues[be_queue].len == 0:
+        return
     while edge.maxconn == 0 or edge.served < edge.maxconn:
         s = k.queues[edge.queue].head
         if s < 0 and edge.usable:
@@ -360,7 +361,7 @@ def connect_failed(k, s, timed_out):
     slot.retries += 1
     if not slot.flags & PROBE:
         k.g[RETRIES] += 1
-    actives = usable_actives(k, slot.be)
+    actives = b.actives
     pause = not timed_out and not slot.flags & REUSED
     if may_redispatch(k, s, actives):
         failed = slot.edge

@@ -17,8 +17,6 @@ from hasim.sim.kernel.calendar import allocate, arm, push, ready, schedule
 from hasim.sim.kernel.draw import sample, unit, words
 from hasim.sim.kernel.layout import (
     ADMIT,
-    ADMITTED,
-    ARP,
     BUSY,
     CLIENT_CONNECT,
     CLIENT_TIMEOUT,
@@ -30,14 +28,12 @@ from hasim.sim.kernel.layout import (
     FREE_USER,
     KEEP_ALIVE,
     MAX_USERS,
-    N_GROW,
     NFLOW,
     NODE_GEN,
     NODE_USER,
     NONFIRST,
     NOPS,
     NOW,
-    NS,
     NUSERS,
     OFF,
     OPEN_LOOP,
@@ -47,13 +43,12 @@ from hasim.sim.kernel.layout import (
     SEGMENT,
     STARTED,
     THINKING,
-    UNTIL,
     VUS,
     WRITE,
     apart,
     jit,
 )
-from hasim.sim.kernel.path import reply, syn_offset
+from hasim.sim.kernel.path import syn_offset
 from hasim.sim.kernel.work import RTO
 from hasim.sim.trace import NO_ENTRY, OPEN
 
@@ -276,9 +271,7 @@ def next_arrival(k, i):
     apart()
     gen = k.gens[i]
     if gen.poisson:
-        block = words(
-            k, np.uint64(gen.number), np.uint64(ARRIVALS + 1), np.uint64(0), np.uint64(0)
-        )
+        block = words(k, np.uint64(gen.number), np.uint64(ARRIVALS + 1), np.uint64(0), np.uint64(0))
         gen.sum += -math.log(1.0 - unit(block[0]))
     else:
         gen.sum = float(gen.number)
@@ -297,7 +290,7 @@ def generator_event(k, i):
     gen.number += 1
     next_arrival(k, i)
     u = k.g[FREE_USER]
-    if u < 0 and k.g[NUSERS] < min(k.g[MAX_USERS], k.users.size):
+    if u < 0 and k.g[NUSERS] < min(k.g[MAX_USERS], k.n_users):
         u = k.g[NUSERS]
         k.g[NUSERS] += 1
     elif u >= 0:

@@ -70,9 +70,7 @@ def arrive(k, s):
             if memory_of(k, slot.st) > station.limit_bytes:
                 station.oom_sent = 1
                 notice(k, N_OOM, slot.st, 0)
-    if station.is_async:
-        run(k, s)
-    elif seize(k, s):
+    if station.is_async or seize(k, s):
         run(k, s)
 
 
