@@ -92,6 +92,7 @@ class Backend:
     abortonclose: bool = False
     log_health_checks: bool = False
     disable_on_404: bool = False
+    no_post_replay: bool = False  # http-request disable-l7-retry if METH_POST
     timeout_tunnel_s: float = INF
     fullconn: int = 0  # 0: a tenth of the maxconn of the frontends that lead here
     persist: bool = False

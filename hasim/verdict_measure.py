@@ -88,12 +88,16 @@ def in_steady_state(budget: Budget) -> Budget:
 
 
 def _steady(view: View) -> float:
-    """1.0 if the last probes before the first fault were good on every path; nan: cannot say."""
+    """1.0 if the last probes before the first fault were good on every path; nan: cannot say.
+
+    A probe still under way when the fault strikes says nothing about the time before it.
+    """
     if not view.faults:
         return math.nan
     fine = []
+    before_s = view.first_fault_s - view.scenario.probe_timeout_s
     for starts, good in view.probes.values():
-        last = good[starts < view.first_fault_s][-STEADY_PROBES:]
+        last = good[starts < before_s][-STEADY_PROBES:]
         if len(last):
             fine.append(bool(last.all()))
     return float(all(fine)) if fine else math.nan

@@ -297,6 +297,10 @@ def vocabulary(kind: str) -> tuple[str, ...]:
     return tuple(sorted({*firsts, *SECTIONS}))
 
 
+# The one condition on replays that is simulated (manual 4.2, "http-request disable-l7-retry").
+NO_POST_REPLAY = ("http-request", "disable-l7-retry", "if", "METH_POST")
+
+
 def lookup(texts: tuple[str, ...]) -> tuple[Keyword | None, str]:
     """(keyword, unknown part) of a proxy line without its `no`; one of the two is empty."""
     first, second = texts[0], (texts[1] if len(texts) > 1 else "")
@@ -315,6 +319,8 @@ def _quiet_rule(first: str, rest: tuple[str, ...]) -> bool:
     if first not in ("http-request", "http-response", "tcp-request", "tcp-response"):
         return False
     action = rest[0] if rest else ""
+    if (first, *rest) == NO_POST_REPLAY:
+        return True
     if first.startswith("tcp-") and action in ("connection", "session", "content"):
         action = rest[1] if len(rest) > 1 else ""
     return action.split("(")[0].startswith(QUIET_ACTIONS)

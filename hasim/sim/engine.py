@@ -18,7 +18,8 @@ from hasim.sim import arrays
 from hasim.sim.kernel import commands
 from hasim.sim.kernel import layout as L
 from hasim.sim.kernel.loop import advance
-from hasim.sim.tables import Tables, health_operation
+from hasim.sim.programs import health_operation
+from hasim.sim.tables import Tables
 from hasim.sim.trace import Mark
 from hasim.sim.world import NS, CheckPlan, Edge, World
 from hasim.source import Default, Span

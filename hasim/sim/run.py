@@ -22,8 +22,9 @@ from hasim.sim.faults import Faults
 from hasim.sim.instances import Machine
 from hasim.sim.kernel import commands
 from hasim.sim.kernel import layout as L
+from hasim.sim.programs import compile_stack
 from hasim.sim.sampler import Sampler
-from hasim.sim.tables import compile_stack, ns
+from hasim.sim.tables import ns
 from hasim.sim.trace import BUCKETS, OUTCOMES, Trace
 from hasim.sim.up import boot
 from hasim.sim.world import NS

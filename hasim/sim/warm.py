@@ -9,15 +9,16 @@ from hasim.scenario import FlowStep, Load, Scenario
 from hasim.sim import arrays
 from hasim.sim.kernel import commands
 from hasim.sim.kernel.loop import advance
-from hasim.sim.tables import compile_stack
+from hasim.sim.programs import compile_stack
 
 
 def compile_all() -> None:
     """Run each command once with the types that the engine uses; results are thrown away."""
     service = Service("s", ops=(Op("o", (Step("cpu", Dist("exp", 0.01)),)),))
     stack = Stack(
-        "warm", "warm", "", (), (Host("h", 1.0, 1 << 30),), (), (Instance("i", "service", "h", "s"),),
-        (service,), (), (), {}, op_entries={"s/o": Route("address", "", "", "", "s")},
+        "warm", "warm", "", (), (Host("h", 1.0, 1 << 30),), (),
+        (Instance("i", "service", "h", "s"),), (service,), (), (), {},
+        op_entries={"s/o": Route("address", "", "", "", "s")},
     )  # fmt: skip
     load = Load("l", "constant-vus", ((1.0, 1.0),), 1.0, flow=(FlowStep((("s/o", 1.0),)),))
     scenario = Scenario("warm", "", load)

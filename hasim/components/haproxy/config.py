@@ -245,6 +245,11 @@ def _backend(work: _Build, found: Scope) -> Backend:
         allbackups=flag("allbackups", "allbackups"),
         abortonclose=flag("abortonclose", "abortonclose"),
         log_health_checks=flag("log-health-checks", "log_health_checks"),
+        no_post_replay=any(
+            line.texts == hw.NO_POST_REPLAY
+            for line in section.lines
+            if line.live
+        ),
         disable_on_404=bool(found.value("disable-on-404", False)),
         fullconn=int(str(get("fullconn", "fullconn", 0))),
         persist=flag("persist", "persist"),

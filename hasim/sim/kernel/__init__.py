@@ -8,6 +8,7 @@ cpu       CPU of a container: dedicated timers or processor sharing, quota, shor
 balance   HAProxy's choice of a server
 answer    what a caller does with its answer: statistics, the next move
 work      what a service does with a request: workers, steps, pools, nested calls
+place     a request's place: on a server, in a queue, and its answer
 path      a request on its way to a server: connect, retry, time out
 users     clients: iterations, arrivals, probes, the way in
 loop      advance(): the event loop

@@ -4,17 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from hasim.sim.kernel import layout as L
 from hasim.sim.kernel.draw import unit, words
-from hasim.sim.kernel.layout import (
-    FIRST,
-    LEASTCONN,
-    RANDOM,
-    ROUNDROBIN,
-    SEQ,
-    SOURCE,
-    apart,
-    jit,
-)
+from hasim.sim.kernel.layout import apart, jit
 
 NO_SERVER, ALL_FULL = -2, -1
 
@@ -65,12 +57,12 @@ def first_backup_of(k, be):
 def better(k, algo, e, best):
     """Is server e a better choice than best, by the backend's algorithm?"""
     x, y = k.edges[e], k.edges[best]
-    if algo == LEASTCONN:
+    if algo == L.LEASTCONN:
         # source: lb_fwlc.c, key 0 when idle, else (served + queued + 1) / weight; ties: tree order
         kx = 0.0 if x.served == 0 else (x.served + k.queues[x.queue].len + 1) / x.weight
         ky = 0.0 if y.served == 0 else (y.served + k.queues[y.queue].len + 1) / y.weight
         return kx < ky or (kx == ky and x.stamp < y.stamp)
-    if algo == FIRST:
+    if algo == L.FIRST:
         return False
     return x.npos < y.npos
 
@@ -128,10 +120,10 @@ def choose(k, be, s, avoid):
     backup = -1 if actives else first_backup_of(k, be)
     if actives == 0 and backup < 0:
         return NO_SERVER
-    if b.algo == RANDOM:
+    if b.algo == L.RANDOM:
         best = two_of(k, be, s, actives, backup)
         return best if best < 0 or not full(k, best) else ALL_FULL
-    if b.algo == SOURCE:
+    if b.algo == L.SOURCE:
         return by_source(k, be, s, actives, backup)
     best, any_ok, avoided = -1, False, False
     for e in range(b.first, b.first + b.count):
@@ -148,7 +140,7 @@ def choose(k, be, s, avoid):
         best = avoid
     if best < 0:
         return ALL_FULL if any_ok else NO_SERVER
-    if b.algo == ROUNDROBIN:
+    if b.algo == L.ROUNDROBIN:
         b.pos = k.edges[best].npos  # weighted: total / own weight positions until its next turn
         k.edges[best].npos += b.weight / k.edges[best].weight
     return best
@@ -164,23 +156,38 @@ def enter_ring(k, e):
     edge = k.edges[e]
     b = k.backends[edge.be]
     edge.npos = b.pos + b.weight / max(1, edge.weight)
-    k.g[SEQ] += 1
-    edge.stamp = k.g[SEQ]
+    k.g[L.SEQ] += 1
+    edge.stamp = k.g[L.SEQ]
 
 
 @jit
-def shadow(k, be):
-    """The server of a probe: its own turn order over what is usable, moving no balancing state."""
-    apart()
+def shadow(k, be, s):
+    """The server of a probe, moving no balancing state.
+
+    Round robin: any server by weight, by a word of the probe's own (its turn would stand still
+    when no request moves it). Others: what the algorithm would choose now.
+    """
     b = k.backends[be]
-    actives = b.actives
-    backup = -1 if actives else first_backup_of(k, be)
-    for i in range(1, b.count + 1):
-        e = b.first + (b.shadow + i) % b.count
-        if eligible(k, be, e, actives, backup):
-            b.shadow = e - b.first
-            return e
-    return NO_SERVER
+    if b.algo != L.ROUNDROBIN or b.count == 1:
+        return choose(k, be, s, -1)
+    slot = k.slots[s]
+    backup = -1 if b.actives else first_backup_of(k, be)
+    total = 0
+    for e in range(b.first, b.first + b.count):
+        if eligible(k, be, e, b.actives, backup) and not full(k, e):
+            total += k.edges[e].weight
+    if total == 0:
+        return NO_SERVER if b.actives == 0 and backup < 0 else ALL_FULL
+    block = words(k, slot.ordinal, slot.entity, slot.path, np.uint64((1 << 32) + slot.retries))
+    point = unit(block[0]) * total
+    best = -1
+    for e in range(b.first, b.first + b.count):
+        if eligible(k, be, e, b.actives, backup) and not full(k, e):
+            best = e
+            point -= k.edges[e].weight
+            if point < 0.0:
+                break
+    return best
 
 
 @jit
@@ -188,8 +195,8 @@ def take(k, e):
     """A request is assigned to the server."""
     edge = k.edges[e]
     edge.served += 1
-    k.g[SEQ] += 1
-    edge.stamp = k.g[SEQ]
+    k.g[L.SEQ] += 1
+    edge.stamp = k.g[L.SEQ]
 
 
 @jit
@@ -197,5 +204,5 @@ def give(k, e):
     """A request leaves the server."""
     edge = k.edges[e]
     edge.served -= 1
-    k.g[SEQ] += 1
-    edge.stamp = k.g[SEQ]
+    k.g[L.SEQ] += 1
+    edge.stamp = k.g[L.SEQ]

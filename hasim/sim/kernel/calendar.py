@@ -9,39 +9,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from hasim.sim.kernel.layout import (
-    DAY,
-    FOREVER,
-    FREE,
-    FREE_HEAD,
-    MASK,
-    NODE_SLOT,
-    NOW,
-    POPS,
-    READY_HEAD,
-    READY_TAIL,
-    SEQ,
-    SHIFT,
-    SKIPS,
-    USED_SLOTS,
-    WALKS,
-    apart,
-    jit,
-)
+from hasim.sim.kernel import layout as L
+from hasim.sim.kernel.layout import apart, jit
 
 
 @jit
 def insert(k, n):
     """Put node n, whose t and seq are set, into its bucket."""
     node = k.nodes[n]
-    b = (node.t >> k.g[SHIFT]) & k.g[MASK]
+    b = (node.t >> k.g[L.SHIFT]) & k.g[L.MASK]
     after = k.tails[b]
     while after >= 0:
         other = k.nodes[after]
         if other.t < node.t or (other.t == node.t and other.seq < node.seq):
             break
         after = other.prev
-        k.g[WALKS] += 1
+        k.g[L.WALKS] += 1
     node.bucket = b
     node.prev = after
     if after >= 0:
@@ -78,12 +61,12 @@ def unlink(k, n):
 def schedule(k, n, t):
     """(Re)schedule node n at time t; FOREVER only takes it out."""
     unlink(k, n)
-    if t >= FOREVER:
+    if t >= L.FOREVER:
         return
     node = k.nodes[n]
-    node.t = max(t, k.g[NOW])
-    k.g[SEQ] += 1
-    node.seq = k.g[SEQ]
+    node.t = max(t, k.g[L.NOW])
+    k.g[L.SEQ] += 1
+    node.seq = k.g[L.SEQ]
     insert(k, n)
 
 
@@ -91,7 +74,7 @@ def schedule(k, n, t):
 def arm(k, s):
     """Schedule slot s at the first of its phase timer and its two deadlines."""
     slot = k.slots[s]
-    schedule(k, k.g[NODE_SLOT] + s, min(slot.t_phase, min(slot.t_hap, slot.t_cli)))
+    schedule(k, k.g[L.NODE_SLOT] + s, min(slot.t_phase, min(slot.t_hap, slot.t_cli)))
 
 
 @jit
@@ -114,31 +97,31 @@ def earliest(k):
 @jit
 def pop(k, limit):
     """Take out the next node before `limit` and set the clock; -1 if there is none."""
-    shift, mask = k.g[SHIFT], k.g[MASK]
-    day, skipped = k.g[DAY], 0
+    shift, mask = k.g[L.SHIFT], k.g[L.MASK]
+    day, skipped = k.g[L.DAY], 0
     last = limit >> shift
     while True:
         n = k.heads[day & mask]
         if n >= 0 and (k.nodes[n].t >> shift) == day:
             break
         if day >= last:
-            k.g[DAY] = last
+            k.g[L.DAY] = last
             return -1
         day += 1
         skipped += 1
         if skipped > mask:
             n = earliest(k)
             if n < 0 or k.nodes[n].t >= limit:
-                k.g[DAY] = last
+                k.g[L.DAY] = last
                 return -1
             day = k.nodes[n].t >> shift
             break
-    k.g[DAY] = day
+    k.g[L.DAY] = day
     if k.nodes[n].t >= limit:
         return -1
-    k.g[SKIPS] += skipped
-    k.g[POPS] += 1
-    k.g[NOW] = k.nodes[n].t
+    k.g[L.SKIPS] += skipped
+    k.g[L.POPS] += 1
+    k.g[L.NOW] = k.nodes[n].t
     unlink(k, n)
     return n
 
@@ -147,33 +130,33 @@ def pop(k, limit):
 def rebuild(k, shift):
     """Change the bucket width to 2**shift ns."""
     apart()
-    k.g[SHIFT] = shift
+    k.g[L.SHIFT] = shift
     for b in range(k.n_heads):
         k.heads[b] = k.tails[b] = -1
     for n in range(k.n_nodes):
         if k.nodes[n].bucket >= 0:
             insert(k, n)
-    k.g[DAY] = k.g[NOW] >> shift
+    k.g[L.DAY] = k.g[L.NOW] >> shift
 
 
 @jit
 def adapt(k):
     """Every 64 Ki events: widen buckets that are mostly empty, narrow those that are crowded."""
     apart()
-    shift = k.g[SHIFT]
-    if k.g[SKIPS] > 3 * k.g[POPS] and shift < 40:
+    shift = k.g[L.SHIFT]
+    if k.g[L.SKIPS] > 3 * k.g[L.POPS] and shift < 40:
         rebuild(k, shift + 1)
-    elif k.g[WALKS] > 2 * k.g[POPS] and k.g[SKIPS] < k.g[POPS] and shift > 8:
+    elif k.g[L.WALKS] > 2 * k.g[L.POPS] and k.g[L.SKIPS] < k.g[L.POPS] and shift > 8:
         rebuild(k, shift - 1)
-    k.g[POPS] = k.g[SKIPS] = k.g[WALKS] = 0
+    k.g[L.POPS] = k.g[L.SKIPS] = k.g[L.WALKS] = 0
 
 
 @jit
 def ready(k, s, phase):
     """Slot s goes on in this instant, after what is already ready."""
     k.slots[s].phase = phase
-    k.ready[k.g[READY_TAIL] & (k.n_ready - 1)] = s  # its size is a power of two
-    k.g[READY_TAIL] += 1
+    k.ready[k.g[L.READY_TAIL] & (k.n_ready - 1)] = s  # its size is a power of two
+    k.g[L.READY_TAIL] += 1
 
 
 @jit
@@ -213,16 +196,16 @@ def remove(k, s):
 @jit
 def allocate(k):
     """A free slot with empty fields. advance() stops early enough that there always is one."""
-    s = k.g[FREE_HEAD]
+    s = k.g[L.FREE_HEAD]
     slot = k.slots[s]
-    k.g[FREE_HEAD] = slot.qnext
-    k.g[USED_SLOTS] += 1
+    k.g[L.FREE_HEAD] = slot.qnext
+    k.g[L.USED_SLOTS] += 1
     slot.flags = slot.retries = slot.term = slot.trynum = slot.nrand = slot.redis = 0
     slot.tries = 0
     slot.user = slot.parent = slot.child = slot.edge = slot.st = slot.be = -1
     slot.queue = slot.check = slot.pool = slot.hchild = slot.hsib = slot.hprev = -1
     slot.outcome = 0
-    slot.t_phase = slot.t_hap = slot.t_cli = FOREVER
+    slot.t_phase = slot.t_hap = slot.t_cli = L.FOREVER
     slot.answer_within = 0
     slot.path = np.uint64(0)
     return s
@@ -231,21 +214,21 @@ def allocate(k):
 @jit
 def free(k, s):
     """Give slot s back."""
-    unlink(k, k.g[NODE_SLOT] + s)
+    unlink(k, k.g[L.NODE_SLOT] + s)
     remove(k, s)
     slot = k.slots[s]
-    slot.phase = FREE
-    slot.qnext = k.g[FREE_HEAD]
-    k.g[FREE_HEAD] = s
-    k.g[USED_SLOTS] -= 1
+    slot.phase = L.FREE
+    slot.qnext = k.g[L.FREE_HEAD]
+    k.g[L.FREE_HEAD] = s
+    k.g[L.USED_SLOTS] -= 1
 
 
 @jit
 def next_ready(k):
     """The next ready slot, or -1; freed ones are passed over by their phase."""
-    if k.g[READY_HEAD] == k.g[READY_TAIL]:
-        k.g[READY_HEAD] = k.g[READY_TAIL] = 0
+    if k.g[L.READY_HEAD] == k.g[L.READY_TAIL]:
+        k.g[L.READY_HEAD] = k.g[L.READY_TAIL] = 0
         return -1
-    s = k.ready[k.g[READY_HEAD] & (k.n_ready - 1)]
-    k.g[READY_HEAD] += 1
+    s = k.ready[k.g[L.READY_HEAD] & (k.n_ready - 1)]
+    k.g[L.READY_HEAD] += 1
     return s

@@ -8,45 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from hasim.sim.kernel import layout as L
 from hasim.sim.kernel.answer import answer, clone, detach, new_segment, record
 from hasim.sim.kernel.balance import count_usable, enter_ring
 from hasim.sim.kernel.calendar import allocate, arm, free, ready, remove, schedule, unlink
 from hasim.sim.kernel.cpu import charge, rescale, settle_rate, stop_cpu
 from hasim.sim.kernel.draw import unit, words
-from hasim.sim.kernel.layout import (
-    ARP,
-    ATWORK,
-    CHECK,
-    CHECKS,
-    CONN,
-    CPU,
-    CUT,
-    DIAL,
-    ENTRY,
-    FAULTED,
-    FOREVER,
-    FREE,
-    HAPDUE,
-    HAPROXY,
-    HELD,
-    LOST,
-    NODE_SLOT,
-    NOW,
-    ORPHAN,
-    PROBE,
-    REFUSED,
-    RESP,
-    ROUTE,
-    SEND,
-    SLOTTED,
-    SYN,
-    T_D,
-    T_DH,
-    ZOMBIE,
-    entry,
-    jit,
-)
-from hasim.sim.kernel.path import assign, release, reply, serve_queue
+from hasim.sim.kernel.layout import entry, jit
+from hasim.sim.kernel.place import assign, release, reply, serve_queue
 from hasim.sim.kernel.users import next_arrival
 from hasim.sim.kernel.work import off_work, pump
 from hasim.sim.trace import EOF, HTTP_502, OPEN
@@ -58,16 +27,16 @@ CHECK_ENTITY = 3 << 40
 def lose(k, s):
     """The server behind slot s is gone: its peer sees a closed connection, or nothing at all."""
     slot = k.slots[s]
-    unlink(k, k.g[NODE_SLOT] + s)
-    slot.flags &= ~HELD
-    slot.t_phase = FOREVER
-    if slot.flags & ZOMBIE:
+    unlink(k, k.g[L.NODE_SLOT] + s)
+    slot.flags &= ~L.HELD
+    slot.t_phase = L.FOREVER
+    if slot.flags & L.ZOMBIE:
         free(k, s)
     elif k.edges[slot.edge].connect >= 2:
-        slot.phase = LOST
+        slot.phase = L.LOST
         arm(k, s)
     else:
-        ready(k, s, CUT)
+        ready(k, s, L.CUT)
 
 
 @entry
@@ -77,19 +46,19 @@ def crash(k, st):
     station.frozen = 1  # nothing of its queue starts while it is taken apart
     for s in range(k.n_slots):
         slot = k.slots[s]
-        if slot.phase == FREE or slot.st != st:
+        if slot.phase == L.FREE or slot.st != st:
             continue
-        if slot.flags & ATWORK:
-            if slot.phase == CPU:
+        if slot.flags & L.ATWORK:
+            if slot.phase == L.CPU:
                 stop_cpu(k, s)
             remove(k, s)
             if slot.child >= 0:
                 k.slots[slot.child].parent = -1
-                k.slots[slot.child].flags |= ORPHAN
+                k.slots[slot.child].flags |= L.ORPHAN
                 slot.child = -1
             off_work(k, s)
             lose(k, s)
-        elif slot.phase == RESP:
+        elif slot.phase == L.RESP:
             lose(k, s)
     station.frozen = station.throttled = station.oom_sent = 0
     station.heap = -1
@@ -116,10 +85,10 @@ def freeze(k, st):
         return
     for s in range(k.n_slots):
         slot = k.slots[s]
-        if slot.phase == CPU and slot.st == st and not slot.flags & PROBE:
-            slot.work = max(0, slot.t_phase - k.g[NOW])
-            slot.t_phase = FOREVER
-            slot.flags |= HELD
+        if slot.phase == L.CPU and slot.st == st and not slot.flags & L.PROBE:
+            slot.work = max(0, slot.t_phase - k.g[L.NOW])
+            slot.t_phase = L.FOREVER
+            slot.flags |= L.HELD
             arm(k, s)
 
 
@@ -133,11 +102,11 @@ def thaw(k, st):
     station.frozen = 0
     for s in range(k.n_slots):
         slot = k.slots[s]
-        if slot.st != st or not slot.flags & HELD or not slot.flags & ATWORK:
+        if slot.st != st or not slot.flags & L.HELD or not slot.flags & L.ATWORK:
             continue
-        slot.flags &= ~HELD
-        if slot.phase == CPU:
-            slot.t_phase = k.g[NOW] + slot.work
+        slot.flags &= ~L.HELD
+        if slot.phase == L.CPU:
+            slot.t_phase = k.g[L.NOW] + slot.work
             arm(k, s)
         else:
             ready(k, s, slot.phase)
@@ -168,7 +137,7 @@ def set_connect(k, e, outcome):
     """What a connect over edge e meets from now on."""
     edge = k.edges[e]
     edge.connect = outcome
-    if outcome == REFUSED and edge.st >= 0:
+    if outcome == L.REFUSED and edge.st >= 0:
         k.stations[edge.st].idle -= edge.idle
         edge.idle = 0
 
@@ -191,8 +160,8 @@ def set_rotation(k, e, usable, running):
         while s >= 0:
             remove(k, s)
             k.slots[s].edge = -1
-            k.slots[s].t_hap = FOREVER
-            ready(k, s, ROUTE)
+            k.slots[s].t_hap = L.FOREVER
+            ready(k, s, L.ROUTE)
             s = k.queues[edge.queue].head
 
 
@@ -222,13 +191,13 @@ def shutdown_sessions(k, e):
     """on-marked-down shutdown-sessions (reference/haproxy.md section 2)."""
     for s in range(k.n_slots):
         slot = k.slots[s]
-        if slot.phase == FREE or slot.edge != e or not slot.flags & SLOTTED:
+        if slot.phase == L.FREE or slot.edge != e or not slot.flags & L.SLOTTED:
             continue
-        waiting = slot.flags & ATWORK or slot.phase in (SEND, RESP, LOST)
+        waiting = slot.flags & L.ATWORK or slot.phase in (L.SEND, L.RESP, L.LOST)
         if waiting:
-            reply(k, s, HTTP_502, T_DH)
-        elif slot.retries == 0 and slot.phase in (SYN, ARP, CONN):
-            reply(k, s, EOF, T_D)
+            reply(k, s, HTTP_502, L.T_DH)
+        elif slot.retries == 0 and slot.phase in (L.SYN, L.ARP, L.CONN):
+            reply(k, s, EOF, L.T_D)
 
 
 @entry
@@ -236,21 +205,21 @@ def submit_check(k, e, op, check, connect_by, answer_by, answer_within):
     """Send one health check over edge e; op -1: a connect is enough. 0: no deadline."""
     s = allocate(k)
     slot = k.slots[s]
-    slot.flags = CHECK
+    slot.flags = L.CHECK
     slot.op, slot.check, slot.be = op, check, k.edges[e].be
-    slot.t_begin = k.g[NOW]
-    slot.t_hap = connect_by if connect_by > 0 else FOREVER
-    slot.answer_by = answer_by if answer_by > 0 else FOREVER
+    slot.t_begin = k.g[L.NOW]
+    slot.t_hap = connect_by if connect_by > 0 else L.FOREVER
+    slot.answer_by = answer_by if answer_by > 0 else L.FOREVER
     slot.answer_within = answer_within
     if answer_by > 0:
         slot.t_hap = min(slot.t_hap, answer_by)
-    slot.ordinal = np.uint64(k.g[CHECKS])
+    slot.ordinal = np.uint64(k.g[L.CHECKS])
     slot.entity = np.uint64(CHECK_ENTITY + check)
-    k.g[CHECKS] += 1
+    k.g[L.CHECKS] += 1
     block = words(k, slot.ordinal, slot.entity, np.uint64(0), np.uint64(0))
     slot.w2, slot.w3 = block[2], block[3]
     assign(k, s, e)
-    ready(k, s, DIAL)
+    ready(k, s, L.DIAL)
 
 
 @entry
@@ -265,17 +234,17 @@ def thaw_balancer(k, b):
     k.balancers[b].frozen = 0
     for s in range(k.n_slots):
         slot = k.slots[s]
-        if slot.phase == FREE or slot.be < 0:
+        if slot.phase == L.FREE or slot.be < 0:
             continue
         be = k.backends[slot.be]
-        if be.kind != HAPROXY or be.bal != b:
+        if be.kind != L.HAPROXY or be.bal != b:
             continue
-        if slot.flags & HAPDUE:
-            slot.flags &= ~HAPDUE
-            slot.t_hap = k.g[NOW]
+        if slot.flags & L.HAPDUE:
+            slot.flags &= ~L.HAPDUE
+            slot.t_hap = k.g[L.NOW]
             arm(k, s)
-        if slot.flags & HELD and not slot.flags & ATWORK:
-            slot.flags &= ~HELD
+        if slot.flags & L.HELD and not slot.flags & L.ATWORK:
+            slot.flags &= ~L.HELD
             ready(k, s, slot.phase)
 
 
@@ -286,31 +255,31 @@ def crash_balancer(k, b, silent):
     balancer.epoch += 1
     for s in range(k.n_slots):
         slot = k.slots[s]
-        if slot.phase == FREE or slot.be < 0 or slot.flags & (ORPHAN | CHECK):
+        if slot.phase == L.FREE or slot.be < 0 or slot.flags & (L.ORPHAN | L.CHECK):
             continue
         be = k.backends[slot.be]
-        if be.kind != HAPROXY or be.bal != b or slot.phase == ENTRY:
+        if be.kind != L.HAPROXY or be.bal != b or slot.phase == L.ENTRY:
             continue
-        remove(k, s) if not slot.flags & ATWORK else None
+        remove(k, s) if not slot.flags & L.ATWORK else None
         release(k, s)
-        slot.flags &= ~HELD if not slot.flags & ATWORK else -1
+        slot.flags &= ~L.HELD if not slot.flags & L.ATWORK else -1
         if not silent:
-            if not answer(k, s, EOF, not slot.flags & ATWORK):
+            if not answer(k, s, EOF, not slot.flags & L.ATWORK):
                 detach(k, s)
             continue
         n = s
-        if slot.flags & ATWORK:
+        if slot.flags & L.ATWORK:
             n = clone(k, s)
             detach(k, s)
-        k.slots[n].phase = LOST
-        k.slots[n].t_phase = k.slots[n].t_hap = FOREVER
+        k.slots[n].phase = L.LOST
+        k.slots[n].t_phase = k.slots[n].t_hap = L.FOREVER
         arm(k, n)
     balancer.conns = balancer.frozen = 0
     for e in range(k.n_edges):
-        if k.edges[e].be >= 0 and k.backends[k.edges[e].be].kind == HAPROXY:
-            if k.backends[k.edges[e].be].bal == b and k.edges[e].st >= 0:
-                k.stations[k.edges[e].st].idle -= k.edges[e].idle
-                k.edges[e].idle = 0
+        edge = k.edges[e]
+        if edge.st >= 0 and k.backends[edge.be].kind == L.HAPROXY and k.backends[edge.be].bal == b:
+            k.stations[edge.st].idle -= edge.idle
+            edge.idle = 0
 
 
 @entry
@@ -318,7 +287,7 @@ def open_segment(k, faulted):
     """A fault or a repair: what begins from now on belongs to a new segment."""
     new_segment(k)
     if faulted:
-        k.g[FAULTED] = 1
+        k.g[L.FAULTED] = 1
 
 
 @entry
@@ -339,9 +308,9 @@ def close_books(k):
     """The run is over: every request still under way is booked as interrupted."""
     for s in range(k.n_slots):
         slot = k.slots[s]
-        if slot.phase != FREE and slot.user >= 0 and not slot.flags & ORPHAN:
+        if slot.phase != L.FREE and slot.user >= 0 and not slot.flags & L.ORPHAN:
             record(k, s, OPEN)
-            slot.flags |= ORPHAN
+            slot.flags |= L.ORPHAN
 
 
 @entry

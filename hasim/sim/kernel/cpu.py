@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 
+from hasim.sim.kernel import layout as L
 from hasim.sim.kernel.calendar import arm, ready, schedule
-from hasim.sim.kernel.layout import CPU, FOREVER, NOW, PROBE, RUN, apart, jit
+from hasim.sim.kernel.layout import apart, jit
 
 PERIOD = 100_000_000  # source: Linux cpu.cfs_period_us default 100 ms; docker run --cpus
 
@@ -81,7 +82,7 @@ def heap_remove(k, st, s):
 @jit
 def charge(k, st):
     """Bring virtual time, CPU time and the period's use of the container up to now."""
-    station, now = k.stations[st], k.g[NOW]
+    station, now = k.stations[st], k.g[L.NOW]
     dt = now - station.t_upd
     if dt > 0:
         used = dt * station.rate * station.nrun
@@ -103,11 +104,11 @@ def charge(k, st):
 @jit
 def settle_rate(k, st):
     """Set the rate per thread from the cores allotted, and the container's one calendar entry."""
-    station, now = k.stations[st], k.g[NOW]
+    station, now = k.stations[st], k.g[L.NOW]
     n = station.nrun
     if n == 0 or station.frozen:
         station.rate = 0.0
-        schedule(k, st, FOREVER)
+        schedule(k, st, L.FOREVER)
         return
     if station.quota > 0.0 and station.period_used >= station.quota * PERIOD - 0.5:
         station.throttled = 1
@@ -184,15 +185,15 @@ def start_cpu(k, s, work):
     apart()
     slot = k.slots[s]
     station = k.stations[slot.st]
-    slot.phase = CPU
+    slot.phase = L.CPU
     need = work / station.speed
     if station.dedicated:
         station.cpu_ns += need
-        slot.t_phase = k.g[NOW] + max(0, math.ceil(need - 1e-6))
+        slot.t_phase = k.g[L.NOW] + max(0, math.ceil(need - 1e-6))
         arm(k, s)
         return
     charge(k, slot.st)
-    slot.t_phase = FOREVER
+    slot.t_phase = L.FOREVER
     slot.tag = station.virtual + need
     slot.hchild = slot.hsib = slot.hprev = -1
     station.heap = merge(k, station.heap, s)
@@ -207,7 +208,7 @@ def stop_cpu(k, s):
     apart()
     slot = k.slots[s]
     station = k.stations[slot.st]
-    if station.dedicated or slot.flags & PROBE:
+    if station.dedicated or slot.flags & L.PROBE:
         return
     charge(k, slot.st)
     heap_remove(k, slot.st, s)
@@ -228,7 +229,7 @@ def cpu_event(k, st):
         k.slots[s].hchild = k.slots[s].hsib = k.slots[s].hprev = -1
         station.nrun -= 1
         left += 1
-        ready(k, s, RUN)
+        ready(k, s, L.RUN)
     if station.nrun == 0:
         station.virtual = 0.0  # keep tags small: no thread refers to the old origin
     if left:
@@ -245,14 +246,14 @@ def rescale(k, st, factor):
     if station.dedicated:
         for s in range(k.n_slots):
             slot = k.slots[s]
-            if slot.phase == CPU and slot.st == st and slot.t_phase < FOREVER:
-                slot.t_phase = k.g[NOW] + math.ceil((slot.t_phase - k.g[NOW]) * factor)
+            if slot.phase == L.CPU and slot.st == st and slot.t_phase < L.FOREVER:
+                slot.t_phase = k.g[L.NOW] + math.ceil((slot.t_phase - k.g[L.NOW]) * factor)
                 arm(k, s)
         return
     charge(k, st)
     # every tag keeps its order, so the heap stays a heap
     for s in range(k.n_slots):
         slot = k.slots[s]
-        if slot.phase == CPU and slot.st == st:
+        if slot.phase == L.CPU and slot.st == st:
             slot.tag = station.virtual + (slot.tag - station.virtual) * factor
     settle_rate(k, st)

@@ -15,18 +15,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from hasim.sim.kernel.layout import (
-    CONST,
-    EXP,
-    HYPEREXP,
-    KEY0,
-    KEY1,
-    LOGNORMAL,
-    QUANTILES,
-    UNIFORM,
-    apart,
-    jit,
-)
+from hasim.sim.kernel import layout as L
+from hasim.sim.kernel.layout import apart, jit
 
 M0, M1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
 W0, W1 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
@@ -72,7 +62,7 @@ def philox(c0, c1, c2, c3, k0, k1):
 def words(k, ordinal, entity, path, block):
     """Four words for one demand."""
     apart()
-    return philox(ordinal, entity, path, block, np.uint64(k.g[KEY0]), np.uint64(k.g[KEY1]))
+    return philox(ordinal, entity, path, block, np.uint64(k.g[L.KEY0]), np.uint64(k.g[L.KEY1]))
 
 
 @jit
@@ -180,18 +170,18 @@ def sample(k, dist, word):
     """The value in ns of distribution number `dist` at this random word."""
     apart()
     d = k.dists[dist]
-    if d.kind == CONST:
+    if d.kind == L.CONST:
         return np.int64(d.a)
     u = unit(word)
-    if d.kind == EXP:
+    if d.kind == L.EXP:
         x = -math.log(1.0 - u) * d.a
-    elif d.kind == LOGNORMAL:
+    elif d.kind == L.LOGNORMAL:
         x = d.a * math.exp(d.b * normal_quantile(max(u, 1e-17)))
-    elif d.kind == UNIFORM:
+    elif d.kind == L.UNIFORM:
         x = d.a + (d.b - d.a) * u
-    elif d.kind == QUANTILES:
+    elif d.kind == L.QUANTILES:
         x = from_table(k, d, u)
-    elif d.kind == HYPEREXP:
+    elif d.kind == L.HYPEREXP:
         x = from_hyperexp(k, d, u)
     else:
         x = 0.0

@@ -2,78 +2,23 @@
 
 from __future__ import annotations
 
-from hasim.sim.kernel.answer import answer, check_result, detach, notice
+from hasim.sim.kernel import layout as L
+from hasim.sim.kernel.answer import answer, check_result, count_term, detach, notice
 from hasim.sim.kernel.calendar import adapt, arm, next_ready, pop, ready, remove
 from hasim.sim.kernel.cpu import cpu_event
-from hasim.sim.kernel.layout import (
-    ADMIT,
-    ADMITTED_IN,
-    ARP,
-    BACKOFF,
-    BUG,
-    CHECK,
-    CLIENT_TIMEOUT,
-    CONN,
-    CPU,
-    CUT,
-    DIAL,
-    DIRECT,
-    DONE,
-    ENTER,
-    ENTRY,
-    FAIL,
-    FOREVER,
-    FREE,
-    GRANT,
-    HAPDUE,
-    HAPROXY,
-    IO,
-    L7TOUT,
-    N_GROW,
-    NEVENTS,
-    NODE_GEN,
-    NODE_SLOT,
-    NODE_USER,
-    NOTES,
-    NOW,
-    ON_TIMEOUT,
-    POOL,
-    POPS,
-    PROBE,
-    QUEUE,
-    RESP,
-    RETURN,
-    ROUTE,
-    RUN,
-    SAME_N,
-    SAME_T,
-    SEND,
-    SLOTTED,
-    SYN,
-    T_CLIENT,
-    T_SHT,
-    T_SQT,
-    TURN,
-    USED_SLOTS,
-    apart,
-    entry,
-    jit,
-)
+from hasim.sim.kernel.layout import apart, entry, jit
 from hasim.sim.kernel.path import (
     attempt,
     connect_failed,
-    count_term,
     cut,
     dial,
     done,
-    observe,
-    release,
     replay,
-    reply,
     resend,
     route,
     sent,
 )
+from hasim.sim.kernel.place import observe, release, reply
 from hasim.sim.kernel.users import (
     admitted,
     enter,
@@ -93,7 +38,7 @@ SPARE_SLOTS = 16
 def balancer_frozen(k, s):
     """Is the HAProxy process in front of slot s stopped?"""
     b = k.backends[k.slots[s].be]
-    return b.kind == HAPROXY and k.balancers[b.bal].frozen != 0
+    return b.kind == L.HAPROXY and k.balancers[b.bal].frozen != 0
 
 
 @jit
@@ -102,36 +47,36 @@ def go_on(k, s):
     apart()
     slot = k.slots[s]
     phase = slot.phase
-    if phase in (RUN, GRANT, RETURN):
+    if phase in (L.RUN, L.GRANT, L.RETURN):
         if k.stations[slot.st].frozen:
             hold(k, s, phase)
-        elif phase == GRANT:
+        elif phase == L.GRANT:
             grant(k, s)
-        elif phase == RUN:
+        elif phase == L.RUN:
             after_cpu(k, s)
             run(k, s)
         else:
             after_call(k, s)
         return
-    if phase == ENTER:
+    if phase == L.ENTER:
         enter(k, s)
         return
     if balancer_frozen(k, s):
         hold(k, s, phase)
-    elif phase == ROUTE:
+    elif phase == L.ROUTE:
         route(k, s, slot.edge)
-    elif phase == DONE:
+    elif phase == L.DONE:
         done(k, s)
-    elif phase == DIAL:
+    elif phase == L.DIAL:
         dial(k, s)
-    elif phase == FAIL:
+    elif phase == L.FAIL:
         connect_failed(k, s, False)
-    elif phase == CUT:
+    elif phase == L.CUT:
         cut(k, s)
-    elif phase == ADMITTED_IN:
+    elif phase == L.ADMITTED_IN:
         admitted(k, s)
-    elif phase != FREE:
-        k.g[BUG] = 2
+    elif phase != L.FREE:
+        k.g[L.BUG] = 2
 
 
 @jit
@@ -139,18 +84,18 @@ def slot_event(k, s):
     """A timer of slot s is due: the client's deadline, HAProxy's, or that of its phase."""
     apart()
     slot = k.slots[s]
-    now = k.g[NOW]
+    now = k.g[L.NOW]
     if slot.t_cli <= now:
         client_gone(k, s)
     elif slot.t_hap <= now:
-        if slot.phase != ENTRY and balancer_frozen(k, s):
-            slot.flags |= HAPDUE
-            slot.t_hap = FOREVER
+        if slot.phase != L.ENTRY and balancer_frozen(k, s):
+            slot.flags |= L.HAPDUE
+            slot.t_hap = L.FOREVER
             arm(k, s)
         else:
             deadline(k, s)
     else:
-        slot.t_phase = FOREVER
+        slot.t_phase = L.FOREVER
         timer(k, s)
 
 
@@ -160,57 +105,57 @@ def timer(k, s):
     apart()
     slot = k.slots[s]
     phase = slot.phase
-    if phase == CPU:
+    if phase == L.CPU:
         if k.stations[slot.st].frozen:
-            hold(k, s, RUN)
+            hold(k, s, L.RUN)
         else:
             after_cpu(k, s)
             run(k, s)
-    elif phase == IO:
+    elif phase == L.IO:
         if k.stations[slot.st].frozen:
-            hold(k, s, RUN)
+            hold(k, s, L.RUN)
         else:
             run(k, s)
-    elif phase == POOL:
+    elif phase == L.POOL:
         remove(k, s)
         slot.outcome = APP_5XX
-        ready(k, s, RETURN)
-    elif phase == ENTRY:
+        ready(k, s, L.RETURN)
+    elif phase == L.ENTRY:
         entry_event(k, s)
-    elif phase == BACKOFF:
-        slot.t_cli = k.g[NOW] + k.g[CLIENT_TIMEOUT]
-        ready(k, s, ENTER)
-    elif phase == RESP:
+    elif phase == L.BACKOFF:
+        slot.t_cli = k.g[L.NOW] + k.g[L.CLIENT_TIMEOUT]
+        ready(k, s, L.ENTER)
+    elif phase == L.RESP:
         if k.edges[slot.edge].connect >= 2:
             slot.trynum += 1
-            slot.t_phase = k.g[NOW] + (RTO << min(slot.trynum, 10))
+            slot.t_phase = k.g[L.NOW] + (RTO << min(slot.trynum, 10))
             arm(k, s)
         else:
-            ready(k, s, DONE)
+            ready(k, s, L.DONE)
     elif balancer_frozen(k, s):
         # HAProxy's own timers fire when it runs again
-        if phase == ARP:
-            hold(k, s, FAIL)
-        elif phase == TURN:
-            hold(k, s, DIAL if slot.flags & SLOTTED or slot.flags & PROBE else ROUTE)
+        if phase == L.ARP:
+            hold(k, s, L.FAIL)
+        elif phase == L.TURN:
+            hold(k, s, L.DIAL if slot.flags & L.SLOTTED or slot.flags & L.PROBE else L.ROUTE)
         else:
-            slot.t_phase = k.g[NOW] + RTO
+            slot.t_phase = k.g[L.NOW] + RTO
             arm(k, s)
-    elif phase == CONN:
+    elif phase == L.CONN:
         sent(k, s)
-    elif phase == SYN:
+    elif phase == L.SYN:
         attempt(k, s)
-    elif phase == SEND:
+    elif phase == L.SEND:
         resend(k, s)
-    elif phase == ARP:
+    elif phase == L.ARP:
         connect_failed(k, s, False)
-    elif phase == TURN:
-        if slot.flags & SLOTTED:
+    elif phase == L.TURN:
+        if slot.flags & L.SLOTTED:
             dial(k, s)
         else:
             route(k, s, slot.edge)
     else:
-        k.g[BUG] = 3
+        k.g[L.BUG] = 3
 
 
 @jit
@@ -219,21 +164,21 @@ def client_gone(k, s):
     apart()
     slot = k.slots[s]
     phase = slot.phase
-    slot.t_cli = FOREVER
-    early = phase in (ENTRY, ADMIT, BACKOFF)
+    slot.t_cli = L.FOREVER
+    early = phase in (L.ENTRY, L.ADMIT, L.BACKOFF)
     if early:
         remove(k, s)
     if answer(k, s, TIMEOUT, early):
         return
     b = k.backends[slot.be]
-    waiting = phase in (QUEUE, SYN, ARP, TURN)
-    if early or (waiting and (b.kind == DIRECT or b.abortonclose or slot.flags & PROBE)):
-        if not early and not slot.flags & PROBE and b.kind == HAPROXY:
-            count_term(k, s, T_CLIENT)
+    waiting = phase in (L.QUEUE, L.SYN, L.ARP, L.TURN)
+    if early or (waiting and (b.kind == L.DIRECT or b.abortonclose or slot.flags & L.PROBE)):
+        if not early and not slot.flags & L.PROBE and b.kind == L.HAPROXY:
+            count_term(k, s, L.T_CLIENT)
         remove(k, s)
         release(k, s)
         detach(k, s)
-    elif slot.flags & PROBE or b.kind == DIRECT:
+    elif slot.flags & L.PROBE or b.kind == L.DIRECT:
         detach(k, s)
     else:
         arm(k, s)
@@ -245,22 +190,22 @@ def deadline(k, s):
     apart()
     slot = k.slots[s]
     phase = slot.phase
-    slot.t_hap = FOREVER
-    if phase == ENTRY:
+    slot.t_hap = L.FOREVER
+    if phase == L.ENTRY:
         reply_entry(k, s)
-    elif phase == QUEUE:
+    elif phase == L.QUEUE:
         remove(k, s)
-        reply(k, s, HTTP_503, T_SQT)
-    elif phase in (SYN, ARP, CONN):
+        reply(k, s, HTTP_503, L.T_SQT)
+    elif phase in (L.SYN, L.ARP, L.CONN):
         connect_failed(k, s, True)
-    elif slot.flags & CHECK:
-        check_result(k, s, L7TOUT)
+    elif slot.flags & L.CHECK:
+        check_result(k, s, L.L7TOUT)
         detach(k, s)
     else:
-        if not slot.flags & PROBE:
+        if not slot.flags & L.PROBE:
             observe(k, slot.edge, k.edges[slot.edge].observe == 1)
-        if not replay(k, s, ON_TIMEOUT):
-            reply(k, s, HTTP_504, T_SHT)
+        if not replay(k, s, L.ON_TIMEOUT):
+            reply(k, s, HTTP_504, L.T_SHT)
 
 
 @jit
@@ -278,30 +223,30 @@ def advance(k, limit):
     """Process events before `limit` (ns); stop early, at a notice or when slots run short."""
     g = k.g
     settle(k)
-    while g[NOTES] == 0 and g[BUG] == 0:
-        if k.n_slots - g[USED_SLOTS] < SPARE_SLOTS:
-            notice(k, N_GROW, 0, 0)
+    while g[L.NOTES] == 0 and g[L.BUG] == 0:
+        if k.n_slots - g[L.USED_SLOTS] < SPARE_SLOTS:
+            notice(k, L.N_GROW, 0, 0)
             return
         n = pop(k, limit)
         if n < 0:
-            g[NOW] = limit
+            g[L.NOW] = limit
             return
-        g[NEVENTS] += 1
-        if g[NOW] == g[SAME_T]:
-            g[SAME_N] += 1
-            if g[SAME_N] > SAME_INSTANT_LIMIT:
-                g[BUG] = 1
+        g[L.NEVENTS] += 1
+        if g[L.NOW] == g[L.SAME_T]:
+            g[L.SAME_N] += 1
+            if g[L.SAME_N] > SAME_INSTANT_LIMIT:
+                g[L.BUG] = 1
         else:
-            g[SAME_T] = g[NOW]
-            g[SAME_N] = 0
-        if n >= g[NODE_SLOT]:
-            slot_event(k, n - g[NODE_SLOT])
-        elif n < g[NODE_USER]:
+            g[L.SAME_T] = g[L.NOW]
+            g[L.SAME_N] = 0
+        if n >= g[L.NODE_SLOT]:
+            slot_event(k, n - g[L.NODE_SLOT])
+        elif n < g[L.NODE_USER]:
             cpu_event(k, n)
-        elif n < g[NODE_GEN]:
-            user_event(k, n - g[NODE_USER])
+        elif n < g[L.NODE_GEN]:
+            user_event(k, n - g[L.NODE_USER])
         else:
-            generator_event(k, n - g[NODE_GEN])
+            generator_event(k, n - g[L.NODE_GEN])
         settle(k)
-        if g[POPS] >= 65536:
+        if g[L.POPS] >= 65536:
             adapt(k)

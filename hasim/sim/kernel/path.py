@@ -5,82 +5,28 @@ A DIRECT backend is a client that dials an address itself: no retries, no queue,
 
 from __future__ import annotations
 
+from hasim.sim.kernel import layout as L
 from hasim.sim.kernel.answer import (
-    answer,
     check_result,
     clone,
-    count_term,
     detach,
-    notice,
 )
 from hasim.sim.kernel.balance import (
     ALL_FULL,
     NO_SERVER,
     choose,
     full,
-    give,
     shadow,
-    take,
 )
-from hasim.sim.kernel.calendar import arm, push, ready, remove, unlink
-from hasim.sim.kernel.layout import (
-    ARP,
-    CHECK,
-    CONN,
-    CONNECTS,
-    CUT,
-    DIAL,
-    DIRECT,
-    FAIL,
-    FOREVER,
-    HAPROXY,
-    L4CON,
-    L4TOUT,
-    L7RSP,
-    LINEAR_SYN,
-    N_OBSERVED,
-    NO_ROUTE,
-    NODE_SLOT,
-    NONFIRST,
-    NOW,
-    NS,
-    ON_5XX,
-    ON_EMPTY,
-    ORPHAN,
-    PRESENT,
-    PROBE,
-    QUEUE,
-    REDISPATCHES,
-    REFUSED,
-    RETRIES,
-    REUSE_ALWAYS,
-    REUSE_NEVER,
-    REUSE_SAFE,
-    REUSED,
-    ROUTE,
-    SEND,
-    SLOTTED,
-    SOURCE,
-    SYN,
-    T_4XX,
-    T_5XX,
-    T_EOF,
-    T_EOFC,
-    T_NOSRV,
-    T_OK,
-    T_SC,
-    T_SCT,
-    T_SH,
-    T_SQ,
-    TURN,
-    apart,
-    jit,
-)
+from hasim.sim.kernel.calendar import arm, ready
+from hasim.sim.kernel.layout import apart, jit
+from hasim.sim.kernel.place import assign, enqueue, observe, release, reply
 from hasim.sim.kernel.work import RTO, arrive
 from hasim.sim.trace import APP_5XX, CLIENT_4XX, EOF, HTTP_502, HTTP_503, NO_ENTRY, OK
 
-ARP_FAILS = 3 * NS  # source: reference/haproxy.md 1.4, "about 3 s of ARP probing"
-TURN_AROUND = NS  # source: HAProxy manual 4.2 "retries": 1 s between retries on one server
+ARP_FAILS = 3 * L.NS  # source: reference/haproxy.md 1.4, "about 3 s of ARP probing"
+PURGE_DELAY = 5 * L.NS  # source: HAProxy manual 5.2, "pool-purge-delay"
+TURN_AROUND = L.NS  # source: HAProxy manual 4.2 "retries": 1 s between retries on one server
 
 
 @jit
@@ -90,92 +36,9 @@ def syn_offset(k, n):
     source: Linux ip-sysctl, tcp_syn_linear_timeouts = 4 (6.5 and later): after 1, 2, 3, 4, 5, 7,
     11, 19 s; older kernels after 1, 3, 7, 15 s (RFC 6298, initial RTO 1 s).
     """
-    if k.g[LINEAR_SYN]:
-        return (n + 1) * NS if n < 5 else (3 + (1 << (n - 3))) * NS
-    return ((1 << (n + 1)) - 1) * NS
-
-
-@jit
-def observe(k, e, good):
-    """`observe`: consecutive errors of live traffic; at error-limit tell the control plane."""
-    apart()
-    edge = k.edges[e]
-    if edge.observe == 0:
-        return
-    if good:
-        edge.errors = 0
-        return
-    edge.errors += 1
-    if edge.errors >= edge.error_limit:
-        edge.errors = 0
-        notice(k, N_OBSERVED, e, 0)
-
-
-@jit
-def assign(k, s, e):
-    """Slot s belongs to server e from now on."""
-    slot = k.slots[s]
-    slot.edge = e
-    slot.st = k.edges[e].st
-    if not slot.flags & (PROBE | CHECK):
-        take(k, e)
-        slot.flags |= SLOTTED
-
-
-@jit
-def serve_queue(k, e):
-    """Server e has room: waiting requests of its own queue, then of the backend's, go to it."""
-    apart()
-    edge = k.edges[e]
-    be_queue = k.backends[edge.be].queue
-    if k.queues[edge.queue].len == 0 and k.queues[be_queue].len == 0:
-        return
-    while edge.maxconn == 0 or edge.served < edge.maxconn:
-        s = k.queues[edge.queue].head
-        if s < 0 and edge.usable:
-            s = k.queues[be_queue].head
-        if s < 0:
-            return
-        remove(k, s)
-        unlink(k, k.g[NODE_SLOT] + s)
-        k.slots[s].t_hap = FOREVER
-        assign(k, s, e)
-        ready(k, s, DIAL)
-
-
-@jit
-def release(k, s):
-    """Slot s gives its place on the server back."""
-    slot = k.slots[s]
-    if slot.flags & SLOTTED:
-        slot.flags &= ~SLOTTED
-        give(k, slot.edge)
-        serve_queue(k, slot.edge)
-
-
-@jit
-def reply(k, s, outcome, term):
-    """HAProxy (or the direct connection) answers the caller of slot s."""
-    apart()
-    slot = k.slots[s]
-    if not slot.flags & (PROBE | CHECK) and k.backends[slot.be].kind == HAPROXY:
-        count_term(k, s, term)
-    release(k, s)
-    slot.t_phase = FOREVER
-    if not answer(k, s, outcome, not slot.flags & PRESENT):
-        detach(k, s)
-
-
-@jit
-def enqueue(k, s, q):
-    """Wait in a queue of HAProxy, `timeout queue` at most."""
-    apart()
-    slot = k.slots[s]
-    slot.phase = QUEUE
-    slot.t_phase = FOREVER
-    slot.t_hap = k.g[NOW] + k.backends[slot.be].t_queue
-    push(k, q, s)
-    arm(k, s)
+    if k.g[L.LINEAR_SYN]:
+        return (n + 1) * L.NS if n < 5 else (3 + (1 << (n - 3))) * L.NS
+    return ((1 << (n + 1)) - 1) * L.NS
 
 
 @jit
@@ -184,26 +47,24 @@ def route(k, s, avoid):
     apart()
     slot = k.slots[s]
     b = k.backends[slot.be]
-    if slot.flags & PROBE:
-        e = shadow(k, slot.be)
-        if e >= 0 and full(k, e):
-            e = ALL_FULL
-    elif b.kind == DIRECT and b.count == 1:
+    if slot.flags & L.PROBE:
+        e = shadow(k, slot.be, s)
+    elif b.kind == L.DIRECT and b.count == 1:
         e = b.first
     else:
         e = choose(k, slot.be, s, avoid)
     if e == NO_SERVER:
         slot.edge = -1
-        reply(k, s, HTTP_503 if b.kind == HAPROXY else NO_ENTRY, T_NOSRV)
+        reply(k, s, HTTP_503 if b.kind == L.HAPROXY else NO_ENTRY, L.T_NOSRV)
         return
     if e == ALL_FULL:
         enqueue(k, s, b.queue)
         return
-    if full(k, e) and not slot.flags & PROBE:
+    if full(k, e) and not slot.flags & L.PROBE:
         # a hash names one server whether it has room or not
         slot.edge = e
         if k.edges[e].maxqueue > 0 and k.queues[k.edges[e].queue].len >= k.edges[e].maxqueue:
-            reply(k, s, HTTP_503, T_SQ)
+            reply(k, s, HTTP_503, L.T_SQ)
             return
         enqueue(k, s, k.edges[e].queue)
         return
@@ -218,30 +79,30 @@ def dial(k, s):
     slot = k.slots[s]
     edge = k.edges[slot.edge]
     b = k.backends[slot.be]
-    slot.flags &= ~(REUSED | PRESENT)
+    slot.flags &= ~(L.REUSED | L.PRESENT)
     slot.epoch = edge.epoch
     reuse = False
-    if b.kind == DIRECT:
-        reuse = (slot.flags & NONFIRST) != 0 or (slot.parent >= 0 and edge.connect == CONNECTS)
-    elif not slot.flags & (CHECK | PROBE) and edge.idle > 0:
-        reuse = b.reuse == REUSE_ALWAYS or (b.reuse == REUSE_SAFE and slot.flags & NONFIRST)
+    if b.kind == L.DIRECT:
+        reuse = (slot.flags & L.NONFIRST) != 0 or (slot.parent >= 0 and edge.connect == L.CONNECTS)
+    elif not slot.flags & (L.CHECK | L.PROBE) and edge.idle > 0:
+        reuse = b.reuse == L.REUSE_ALWAYS or (b.reuse == L.REUSE_SAFE and slot.flags & L.NONFIRST)
         if reuse:
             edge.idle -= 1
             k.stations[slot.st].idle -= 1
     if reuse:
-        slot.flags |= REUSED
-        if edge.rtt > 0 and edge.connect == CONNECTS:
-            slot.phase = CONN
-            slot.t_phase = k.g[NOW] + edge.rtt
-            slot.t_hap = FOREVER
+        slot.flags |= L.REUSED
+        if edge.rtt > 0 and edge.connect == L.CONNECTS:
+            slot.phase = L.CONN
+            slot.t_phase = k.g[L.NOW] + edge.rtt
+            slot.t_hap = L.FOREVER
             arm(k, s)
         else:
             sent(k, s)
         return
-    slot.t_try = k.g[NOW]
+    slot.t_try = k.g[L.NOW]
     slot.trynum = 0
-    if not slot.flags & CHECK and b.t_connect < FOREVER:
-        slot.t_hap = k.g[NOW] + b.t_connect
+    if not slot.flags & L.CHECK and b.t_connect < L.FOREVER:
+        slot.t_hap = k.g[L.NOW] + b.t_connect
     attempt(k, s)
 
 
@@ -252,25 +113,25 @@ def attempt(k, s):
     slot = k.slots[s]
     edge = k.edges[slot.edge]
     connect = edge.connect
-    if connect == CONNECTS:
+    if connect == L.CONNECTS:
         station = k.stations[slot.st]
         if k.queues[station.queue].len < station.backlog:
             if edge.rtt > 0:
-                slot.phase = CONN
-                slot.t_phase = k.g[NOW] + 2 * edge.rtt
+                slot.phase = L.CONN
+                slot.t_phase = k.g[L.NOW] + 2 * edge.rtt
                 arm(k, s)
             else:
                 sent(k, s)
             return
         connect = 2  # listen backlog full: the SYN is dropped (tcp_abort_on_overflow = 0)
-    if connect == REFUSED:
-        ready(k, s, FAIL)
+    if connect == L.REFUSED:
+        ready(k, s, L.FAIL)
         return
-    if connect == NO_ROUTE:
-        slot.phase = ARP
-        slot.t_phase = k.g[NOW] + ARP_FAILS
+    if connect == L.NO_ROUTE:
+        slot.phase = L.ARP
+        slot.t_phase = k.g[L.NOW] + ARP_FAILS
     else:
-        slot.phase = SYN
+        slot.phase = L.SYN
         slot.t_phase = slot.t_try + syn_offset(k, slot.trynum)
         slot.trynum += 1
     arm(k, s)
@@ -282,25 +143,25 @@ def sent(k, s):
     apart()
     slot = k.slots[s]
     edge = k.edges[slot.edge]
-    slot.t_phase = FOREVER
+    slot.t_phase = L.FOREVER
     slot.trynum = 0
-    if slot.flags & CHECK:
+    if slot.flags & L.CHECK:
         if slot.op < 0:
             check_result(k, s, 200)
             detach(k, s)
             return
         slot.t_hap = slot.answer_by
         if slot.answer_within > 0:
-            slot.t_hap = k.g[NOW] + slot.answer_within
+            slot.t_hap = k.g[L.NOW] + slot.answer_within
     else:
         t_server = k.backends[slot.be].t_server
-        slot.t_hap = FOREVER if t_server >= FOREVER else k.g[NOW] + t_server
+        slot.t_hap = L.FOREVER if t_server >= L.FOREVER else k.g[L.NOW] + t_server
     if edge.connect >= 2:
-        slot.phase = SEND
-        slot.t_phase = k.g[NOW] + RTO
+        slot.phase = L.SEND
+        slot.t_phase = k.g[L.NOW] + RTO
         arm(k, s)
-    elif edge.connect == REFUSED or slot.epoch != edge.epoch:
-        ready(k, s, CUT)
+    elif edge.connect == L.REFUSED or slot.epoch != edge.epoch:
+        ready(k, s, L.CUT)
     else:
         arrive(k, s)
 
@@ -313,10 +174,10 @@ def resend(k, s):
     edge = k.edges[slot.edge]
     if edge.connect >= 2:
         slot.trynum += 1
-        slot.t_phase = k.g[NOW] + (RTO << min(slot.trynum, 10))
+        slot.t_phase = k.g[L.NOW] + (RTO << min(slot.trynum, 10))
         arm(k, s)
-    elif edge.connect == REFUSED or slot.epoch != edge.epoch:
-        ready(k, s, CUT)
+    elif edge.connect == L.REFUSED or slot.epoch != edge.epoch:
+        ready(k, s, L.CUT)
     else:
         arrive(k, s)
 
@@ -330,7 +191,7 @@ def may_redispatch(k, s, actives):
         return False
     if not k.edges[slot.edge].running:
         return True
-    if actives > 1 and b.algo != SOURCE:
+    if actives > 1 and b.algo != L.SOURCE:
         return True
     if b.interval < 0:
         return (b.retries - slot.retries) % -b.interval == 0
@@ -343,15 +204,15 @@ def connect_failed(k, s, timed_out):
     apart()
     slot = k.slots[s]
     b = k.backends[slot.be]
-    slot.t_phase = slot.t_hap = FOREVER
-    if slot.flags & CHECK:
-        check_result(k, s, L4TOUT if timed_out else L4CON)
+    slot.t_phase = slot.t_hap = L.FOREVER
+    if slot.flags & L.CHECK:
+        check_result(k, s, L.L4TOUT if timed_out else L.L4CON)
         detach(k, s)
         return
-    if b.kind == DIRECT:
+    if b.kind == L.DIRECT:
         reply(k, s, NO_ENTRY, 0)
         return
-    if not slot.flags & PROBE:
+    if not slot.flags & L.PROBE:
         observe(k, slot.edge, False)
     if slot.term == 0:
         slot.term = 2 if timed_out else 1  # the first error of the request fixes the letter
@@ -359,16 +220,16 @@ def connect_failed(k, s, timed_out):
         give_up(k, s, timed_out)
         return
     slot.retries += 1
-    if not slot.flags & PROBE:
-        k.g[RETRIES] += 1
+    if not slot.flags & L.PROBE:
+        k.g[L.RETRIES] += 1
     actives = b.actives
-    pause = not timed_out and not slot.flags & REUSED
+    pause = not timed_out and not slot.flags & L.REUSED
     if may_redispatch(k, s, actives):
         failed = slot.edge
         release(k, s)
         slot.redis = 1
-        if not slot.flags & PROBE:
-            k.g[REDISPATCHES] += 1
+        if not slot.flags & L.PROBE:
+            k.g[L.REDISPATCHES] += 1
         if pause and actives <= 1:
             turn_around(k, s)
         else:
@@ -376,15 +237,15 @@ def connect_failed(k, s, timed_out):
     elif pause:
         turn_around(k, s)
     else:
-        ready(k, s, DIAL)
+        ready(k, s, L.DIAL)
 
 
 @jit
 def turn_around(k, s):
     """Wait min(1 s, timeout connect) before the next try."""
     slot = k.slots[s]
-    slot.phase = TURN
-    slot.t_phase = k.g[NOW] + min(TURN_AROUND, k.backends[slot.be].t_connect)
+    slot.phase = L.TURN
+    slot.t_phase = k.g[L.NOW] + min(TURN_AROUND, k.backends[slot.be].t_connect)
     arm(k, s)
 
 
@@ -392,11 +253,11 @@ def turn_around(k, s):
 def give_up(k, s, timed_out):
     """Retries used up."""
     slot = k.slots[s]
-    silent = k.backends[slot.be].close_rule == 0 and slot.flags & NONFIRST
+    silent = k.backends[slot.be].close_rule == 0 and slot.flags & L.NONFIRST
     if timed_out and silent:
-        reply(k, s, EOF, T_EOFC)
+        reply(k, s, EOF, L.T_EOFC)
     else:
-        reply(k, s, HTTP_503, T_SCT if slot.term == 2 else T_SC)
+        reply(k, s, HTTP_503, L.T_SCT if slot.term == 2 else L.T_SC)
 
 
 @jit
@@ -405,28 +266,53 @@ def replay(k, s, bit):
     apart()
     slot = k.slots[s]
     b = k.backends[slot.be]
-    if not b.retry_on & bit or slot.retries >= b.retries or slot.flags & ORPHAN:
+    if not b.retry_on & bit or slot.retries >= b.retries or slot.flags & L.ORPHAN:
+        return False
+    if b.no_post_replay and slot.flags & L.WRITE:
         return False
     failed = slot.edge
     release(k, s)
-    n = clone(k, s) if slot.flags & PRESENT else s
+    n = clone(k, s) if slot.flags & L.PRESENT else s
     again = k.slots[n]
     if n != s:
         detach(k, s)
     again.retries += 1
     again.redis = 1 if b.redispatch else again.redis
-    if not again.flags & PROBE:
-        k.g[RETRIES] += 1
+    if not again.flags & L.PROBE:
+        k.g[L.RETRIES] += 1
     again.outcome = OK
     again.nrand = 0
-    again.t_phase = again.t_hap = FOREVER
+    again.t_phase = again.t_hap = L.FOREVER
     if b.redispatch:
         again.edge = failed  # route() avoids it
-        ready(k, n, ROUTE)
+        ready(k, n, L.ROUTE)
     else:
         assign(k, n, failed)
-        ready(k, n, DIAL)
+        ready(k, n, L.DIAL)
     return True
+
+
+@jit
+def purge_idle(k, e):
+    """Every pool-purge-delay half of the idle connections beyond the estimated need is closed.
+
+    source: HAProxy manual 5.2 "pool-purge-delay" (5 s); server.c, srv_cleanup_idle_conns
+    """
+    apart()
+    edge = k.edges[e]
+    edge.max_used = max(edge.max_used, edge.served)
+    periods = (k.g[L.NOW] - edge.t_purge) // PURGE_DELAY
+    if periods <= 0:
+        return
+    edge.t_purge += periods * PURGE_DELAY
+    for _ in range(min(periods, 40)):
+        excess = edge.served + edge.idle - max(edge.max_used, edge.need)
+        if excess > 0:
+            closed = min(edge.idle, excess // 2 + (excess & 1))
+            edge.idle -= closed
+            k.stations[edge.st].idle -= closed
+        edge.need = max((edge.need + edge.max_used) // 2, edge.max_used)
+        edge.max_used = edge.served
 
 
 @jit
@@ -436,28 +322,29 @@ def done(k, s):
     slot = k.slots[s]
     b = k.backends[slot.be]
     outcome = slot.outcome
-    slot.flags &= ~PRESENT
-    slot.t_hap = FOREVER
-    if slot.flags & CHECK:
+    slot.flags &= ~L.PRESENT
+    slot.t_hap = L.FOREVER
+    if slot.flags & L.CHECK:
         check_result(k, s, k.ops[slot.op].http if outcome == k.ops[slot.op].status else 500)
         detach(k, s)
         return
-    if b.kind == DIRECT:
+    if b.kind == L.DIRECT:
         reply(k, s, outcome, 0)
         return
     edge = k.edges[slot.edge]
-    if not slot.flags & PROBE:
+    if not slot.flags & L.PROBE:
         observe(k, slot.edge, outcome != APP_5XX or edge.observe == 1)
-        if b.reuse != REUSE_NEVER and slot.epoch == edge.epoch:
+        if b.reuse != L.REUSE_NEVER and slot.epoch == edge.epoch:
+            purge_idle(k, slot.edge)
             edge.idle += 1
             k.stations[slot.st].idle += 1
-    if outcome == APP_5XX and replay(k, s, ON_5XX):
+    if outcome == APP_5XX and replay(k, s, L.ON_5XX):
         return
-    term = T_OK
+    term = L.T_OK
     if outcome == APP_5XX:
-        term = T_5XX
+        term = L.T_5XX
     elif outcome == CLIENT_4XX:
-        term = T_4XX
+        term = L.T_4XX
     reply(k, s, outcome, term)
 
 
@@ -467,21 +354,21 @@ def cut(k, s):
     apart()
     slot = k.slots[s]
     b = k.backends[slot.be]
-    slot.flags &= ~PRESENT
-    slot.t_phase = slot.t_hap = FOREVER
-    if slot.flags & CHECK:
-        check_result(k, s, L7RSP)
+    slot.flags &= ~L.PRESENT
+    slot.t_phase = slot.t_hap = L.FOREVER
+    if slot.flags & L.CHECK:
+        check_result(k, s, L.L7RSP)
         detach(k, s)
         return
-    if b.kind == DIRECT:
+    if b.kind == L.DIRECT:
         reply(k, s, EOF, 0)
         return
-    if not slot.flags & PROBE:
+    if not slot.flags & L.PROBE:
         observe(k, slot.edge, False)
-    if replay(k, s, ON_EMPTY):
+    if replay(k, s, L.ON_EMPTY):
         return
-    silent = slot.flags & NONFIRST if b.close_rule == 0 else slot.flags & REUSED
+    silent = slot.flags & L.NONFIRST if b.close_rule == 0 else slot.flags & L.REUSED
     if silent:
-        reply(k, s, EOF, T_EOF)
+        reply(k, s, EOF, L.T_EOF)
     else:
-        reply(k, s, HTTP_502, T_SH)
+        reply(k, s, HTTP_502, L.T_SH)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from hasim.sim.kernel import layout as L
 from hasim.sim.kernel.answer import (
     answer,
     count_active,
@@ -15,39 +16,7 @@ from hasim.sim.kernel.answer import (
 )
 from hasim.sim.kernel.calendar import allocate, arm, push, ready, schedule
 from hasim.sim.kernel.draw import sample, unit, words
-from hasim.sim.kernel.layout import (
-    ADMIT,
-    BUSY,
-    CLIENT_CONNECT,
-    CLIENT_TIMEOUT,
-    CONNECTS,
-    DROPPED,
-    ENTER,
-    ENTRY,
-    FOREVER,
-    FREE_USER,
-    KEEP_ALIVE,
-    MAX_USERS,
-    NFLOW,
-    NODE_GEN,
-    NODE_USER,
-    NONFIRST,
-    NOPS,
-    NOW,
-    NUSERS,
-    OFF,
-    OPEN_LOOP,
-    PROBE,
-    REFUSED,
-    ROUTE,
-    SEGMENT,
-    STARTED,
-    THINKING,
-    VUS,
-    WRITE,
-    apart,
-    jit,
-)
+from hasim.sim.kernel.layout import apart, jit
 from hasim.sim.kernel.path import syn_offset
 from hasim.sim.kernel.work import RTO
 from hasim.sim.trace import NO_ENTRY, OPEN
@@ -71,20 +40,20 @@ def begin(k, u, ordinal, entity):
             op = k.mix[i].op
             break
     user.think = sample(k, flow.think, block[1])
-    user.state = BUSY
+    user.state = L.BUSY
     s = allocate(k)
     user.slot = s
     slot = k.slots[s]
     slot.user, slot.op = u, op
     slot.ordinal, slot.entity = np.uint64(ordinal), np.uint64(entity)
     slot.w2, slot.w3 = block[2], block[3]
-    slot.t_begin = k.g[NOW]
-    slot.t_cli = k.g[NOW] + k.g[CLIENT_TIMEOUT]
-    slot.seg = k.g[SEGMENT]
+    slot.t_begin = k.g[L.NOW]
+    slot.t_cli = k.g[L.NOW] + k.g[L.CLIENT_TIMEOUT]
+    slot.seg = k.g[L.SEGMENT]
     if k.ops[op].write:
-        slot.flags = WRITE
-    k.started[second_of(k, k.g[NOW]) * k.g[NOPS] + op] += 1
-    k.g[STARTED] += 1
+        slot.flags = L.WRITE
+    k.started[second_of(k, k.g[L.NOW]) * k.g[L.NOPS] + op] += 1
+    k.g[L.STARTED] += 1
     count_active(k, 1)
     return s
 
@@ -96,28 +65,28 @@ def enter(k, s):
     slot = k.slots[s]
     op = k.ops[slot.op]
     slot.be = op.be
-    slot.t_hap = FOREVER
+    slot.t_hap = L.FOREVER
     slot.trynum = 0
     u = slot.user
     if op.entry < 0:
-        if u >= 0 and k.g[KEEP_ALIVE]:
+        if u >= 0 and k.g[L.KEEP_ALIVE]:
             if k.users[u].conn == k.backends[op.be].first:
-                slot.flags |= NONFIRST
+                slot.flags |= L.NONFIRST
             k.users[u].conn = k.backends[op.be].first
-        ready(k, s, ROUTE)
+        ready(k, s, L.ROUTE)
         return
     if u >= 0:
         user = k.users[u]
         if user.conn >= 0:
             same = user.conn == op.entry
             alive = user.epoch == k.balancers[k.edges[op.entry].bal].epoch
-            if same and alive and k.g[NOW] - user.t_last <= op.keep_alive:
-                slot.flags |= NONFIRST
+            if same and alive and k.g[L.NOW] - user.t_last <= op.keep_alive:
+                slot.flags |= L.NONFIRST
             else:
                 drop_connection(k, u)
-    slot.t_try = k.g[NOW]
-    if not slot.flags & NONFIRST:
-        slot.t_hap = k.g[NOW] + k.g[CLIENT_CONNECT]
+    slot.t_try = k.g[L.NOW]
+    if not slot.flags & L.NONFIRST:
+        slot.t_hap = k.g[L.NOW] + k.g[L.CLIENT_CONNECT]
     knock(k, s)
 
 
@@ -127,13 +96,13 @@ def knock(k, s):
     apart()
     slot = k.slots[s]
     edge = k.edges[k.ops[slot.op].entry]
-    slot.phase = ENTRY
-    if edge.connect == REFUSED:
+    slot.phase = L.ENTRY
+    if edge.connect == L.REFUSED:
         reply_entry(k, s)
         return
-    if edge.connect != CONNECTS:
-        if slot.flags & NONFIRST:
-            slot.t_phase = k.g[NOW] + (RTO << min(slot.trynum, 10))
+    if edge.connect != L.CONNECTS:
+        if slot.flags & L.NONFIRST:
+            slot.t_phase = k.g[L.NOW] + (RTO << min(slot.trynum, 10))
         else:
             slot.t_phase = slot.t_try + syn_offset(k, slot.trynum)
         slot.trynum += 1
@@ -143,7 +112,7 @@ def knock(k, s):
     if edge.rtt == 0:
         admit(k, s)
         return
-    slot.t_phase = k.g[NOW] + (edge.rtt if slot.flags & NONFIRST else 2 * edge.rtt)
+    slot.t_phase = k.g[L.NOW] + (edge.rtt if slot.flags & L.NONFIRST else 2 * edge.rtt)
     arm(k, s)
 
 
@@ -151,7 +120,7 @@ def knock(k, s):
 def reply_entry(k, s):
     """The way in refused, or stayed silent for the client's connect timeout."""
     k.slots[s].edge = -1
-    k.slots[s].t_phase = k.slots[s].t_hap = FOREVER
+    k.slots[s].t_phase = k.slots[s].t_hap = L.FOREVER
     if not answer(k, s, NO_ENTRY, True):
         detach(k, s)
 
@@ -170,18 +139,18 @@ def admit(k, s):
     """At the frontend: a new connection needs a place among maxconn, else the kernel backlog."""
     apart()
     slot = k.slots[s]
-    slot.t_phase = slot.t_hap = FOREVER
+    slot.t_phase = slot.t_hap = L.FOREVER
     bal = k.edges[k.ops[slot.op].entry].bal
     balancer = k.balancers[bal]
-    if slot.flags & NONFIRST:
-        ready(k, s, ROUTE)
+    if slot.flags & L.NONFIRST:
+        ready(k, s, L.ROUTE)
         return
     if balancer.conns >= balancer.maxconn:
-        slot.phase = ADMIT
+        slot.phase = L.ADMIT
         push(k, balancer.queue, s)
         arm(k, s)
         return
-    if not slot.flags & PROBE:
+    if not slot.flags & L.PROBE:
         balancer.conns += 1
     admitted(k, s)
 
@@ -194,7 +163,7 @@ def admitted(k, s):
         user = k.users[slot.user]
         user.conn = k.ops[slot.op].entry
         user.epoch = k.balancers[k.edges[user.conn].bal].epoch
-    ready(k, s, ROUTE)
+    ready(k, s, L.ROUTE)
 
 
 @jit
@@ -202,39 +171,39 @@ def user_event(k, u):
     """The calendar entry of a user: begin, go on, stop, or be interrupted."""
     apart()
     user = k.users[u]
-    now = k.g[NOW]
-    if user.state == BUSY:
+    now = k.g[L.NOW]
+    if user.state == L.BUSY:
         # only the end of gracefulStop wakes a busy user: the iteration is interrupted
         s = user.slot
         if not answer(k, s, OPEN, False):
-            k.slots[s].t_cli = FOREVER
+            k.slots[s].t_cli = L.FOREVER
             arm_orphan(k, s)
         return
-    if k.g[OPEN_LOOP]:
+    if k.g[L.OPEN_LOOP]:
         if user.flow == 0:
-            user.next_free = k.g[FREE_USER]
-            k.g[FREE_USER] = u
+            user.next_free = k.g[L.FREE_USER]
+            k.g[L.FREE_USER] = u
         else:
-            ready(k, begin(k, u, user.ordinal * k.g[NFLOW] + user.flow, ARRIVALS), ENTER)
+            ready(k, begin(k, u, user.ordinal * k.g[L.NFLOW] + user.flow, ARRIVALS), L.ENTER)
         return
-    if user.state == OFF:
-        user.state = THINKING
+    if user.state == L.OFF:
+        user.state = L.THINKING
         user.stop = k.spans[user.span].stop
-        k.g[VUS] += 1
+        k.g[L.VUS] += 1
     elif now >= user.stop and user.flow == 0 or now >= k.spans[user.span].kill:
-        user.state = OFF
-        k.g[VUS] -= 1
+        user.state = L.OFF
+        k.g[L.VUS] -= 1
         drop_connection(k, u)
         user.flow = 0
         user.span += 1
         if user.span < user.last_span:
-            schedule(k, k.g[NODE_USER] + u, k.spans[user.span].start)
+            schedule(k, k.g[L.NODE_USER] + u, k.spans[user.span].start)
         return
     ordinal = user.ordinal
     user.ordinal += 1
-    ready(k, begin(k, u, ordinal, u + 1), ENTER)
-    if k.spans[user.span].kill < FOREVER:
-        schedule(k, k.g[NODE_USER] + u, k.spans[user.span].kill)
+    ready(k, begin(k, u, ordinal, u + 1), L.ENTER)
+    if k.spans[user.span].kill < L.FOREVER:
+        schedule(k, k.g[L.NODE_USER] + u, k.spans[user.span].kill)
 
 
 @jit
@@ -242,7 +211,7 @@ def arm_orphan(k, s):
     """The client is gone: what does not need it any more goes on by itself, the rest ends."""
     apart()
     slot = k.slots[s]
-    if slot.phase == ENTRY or slot.phase == ADMIT:
+    if slot.phase == L.ENTRY or slot.phase == L.ADMIT:
         detach(k, s)
     else:
         arm(k, s)
@@ -262,7 +231,7 @@ def rate_time(k, gen, need):
             root = math.sqrt(max(0.0, piece.r0 * piece.r0 + 2.0 * piece.slope * x))
             dt = 2.0 * x / (piece.r0 + root) if piece.r0 + root > 0.0 else 0.0
             return piece.t0 + np.int64(dt * 1e9)
-    return FOREVER
+    return L.FOREVER
 
 
 @jit
@@ -275,7 +244,7 @@ def next_arrival(k, i):
         gen.sum += -math.log(1.0 - unit(block[0]))
     else:
         gen.sum = float(gen.number)
-    schedule(k, k.g[NODE_GEN] + i, rate_time(k, gen, gen.sum))
+    schedule(k, k.g[L.NODE_GEN] + i, rate_time(k, gen, gen.sum))
 
 
 @jit
@@ -289,17 +258,17 @@ def generator_event(k, i):
     number = gen.number
     gen.number += 1
     next_arrival(k, i)
-    u = k.g[FREE_USER]
-    if u < 0 and k.g[NUSERS] < min(k.g[MAX_USERS], k.n_users):
-        u = k.g[NUSERS]
-        k.g[NUSERS] += 1
+    u = k.g[L.FREE_USER]
+    if u < 0 and k.g[L.NUSERS] < min(k.g[L.MAX_USERS], k.n_users):
+        u = k.g[L.NUSERS]
+        k.g[L.NUSERS] += 1
     elif u >= 0:
-        k.g[FREE_USER] = k.users[u].next_free
+        k.g[L.FREE_USER] = k.users[u].next_free
     else:
-        k.g[DROPPED] += 1
+        k.g[L.DROPPED] += 1
         return
     k.users[u].ordinal = number
-    ready(k, begin(k, u, number * k.g[NFLOW], ARRIVALS), ENTER)
+    ready(k, begin(k, u, number * k.g[L.NFLOW], ARRIVALS), L.ENTER)
 
 
 @jit
@@ -309,16 +278,16 @@ def probe(k, i):
     gen = k.gens[i]
     number = gen.number
     gen.number += 1
-    if k.g[NOW] + gen.every < gen.until:
-        schedule(k, k.g[NODE_GEN] + i, k.g[NOW] + gen.every)
+    if k.g[L.NOW] + gen.every < gen.until:
+        schedule(k, k.g[L.NODE_GEN] + i, k.g[L.NOW] + gen.every)
     entity = np.uint64(PROBES + i)
     block = words(k, np.uint64(number), entity, np.uint64(0), np.uint64(0))
     s = allocate(k)
     slot = k.slots[s]
-    slot.flags = PROBE
+    slot.flags = L.PROBE
     slot.op, slot.check = gen.op, i
     slot.ordinal, slot.entity = np.uint64(number), entity
     slot.w2, slot.w3 = block[2], block[3]
-    slot.t_begin = k.g[NOW]
-    slot.t_cli = k.g[NOW] + gen.timeout
-    ready(k, s, ENTER)
+    slot.t_begin = k.g[L.NOW]
+    slot.t_cli = k.g[L.NOW] + gen.timeout
+    ready(k, s, L.ENTER)

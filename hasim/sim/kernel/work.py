@@ -8,44 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from hasim.sim.kernel import layout as L
 from hasim.sim.kernel.answer import notice
 from hasim.sim.kernel.calendar import allocate, arm, free, push, ready, remove, unlink
 from hasim.sim.kernel.cpu import start_cpu
 from hasim.sim.kernel.draw import sample, step_word, words
-from hasim.sim.kernel.layout import (
-    ATWORK,
-    CALL,
-    CONST,
-    CPU,
-    DONE,
-    FOREVER,
-    GRANT,
-    HELD,
-    IO,
-    N_DRAINED,
-    N_OOM,
-    NODE_SLOT,
-    NOW,
-    NS,
-    OP_CPU,
-    OP_END,
-    OP_IO,
-    POOL,
-    POOLED,
-    PRESENT,
-    PROBE,
-    RESP,
-    ROUTE,
-    WAITQ,
-    WORKER,
-    WRITE,
-    ZOMBIE,
-    apart,
-    jit,
-)
+from hasim.sim.kernel.layout import apart, jit
 from hasim.sim.trace import OK
 
-RTO = NS // 5  # source: Linux TCP_RTO_MIN 200 ms, doubled each time (tcp(7), RFC 6298)
+RTO = L.NS // 5  # source: Linux TCP_RTO_MIN 200 ms, doubled each time (tcp(7), RFC 6298)
 
 
 @jit
@@ -61,15 +32,15 @@ def arrive(k, s):
     apart()
     slot = k.slots[s]
     station = k.stations[slot.st]
-    slot.flags |= PRESENT | ATWORK
+    slot.flags |= L.PRESENT | L.ATWORK
     slot.pc = k.ops[slot.op].pc
-    slot.t_phase = FOREVER
-    if not slot.flags & PROBE:
+    slot.t_phase = L.FOREVER
+    if not slot.flags & L.PROBE:
         station.inflight += 1
-        if station.limit_bytes > 0 and not station.oom_sent:
-            if memory_of(k, slot.st) > station.limit_bytes:
-                station.oom_sent = 1
-                notice(k, N_OOM, slot.st, 0)
+        over = 0 < station.limit_bytes < memory_of(k, slot.st)
+        if over and not station.oom_sent:
+            station.oom_sent = 1
+            notice(k, L.N_OOM, slot.st, 0)
     if station.is_async or seize(k, s):
         run(k, s)
 
@@ -80,13 +51,13 @@ def seize(k, s):
     slot = k.slots[s]
     station = k.stations[slot.st]
     if station.frozen or station.busy >= station.workers or k.queues[station.queue].len > 0:
-        slot.phase = WAITQ
+        slot.phase = L.WAITQ
         push(k, station.queue, s)
         arm(k, s)
         return False
-    if not slot.flags & PROBE:
+    if not slot.flags & L.PROBE:
         station.busy += 1
-        slot.flags |= WORKER
+        slot.flags |= L.WORKER
     return True
 
 
@@ -99,19 +70,19 @@ def pump(k, st):
     while not station.frozen and queue.len > 0 and station.busy < station.workers:
         s = queue.head
         remove(k, s)
-        unlink(k, k.g[NODE_SLOT] + s)
-        if not k.slots[s].flags & PROBE:
+        unlink(k, k.g[L.NODE_SLOT] + s)
+        if not k.slots[s].flags & L.PROBE:
             station.busy += 1
-            k.slots[s].flags |= WORKER
-        ready(k, s, GRANT)
+            k.slots[s].flags |= L.WORKER
+        ready(k, s, L.GRANT)
 
 
 @jit
 def release_worker(k, s):
     """Slot s gives its worker back."""
     slot = k.slots[s]
-    if slot.flags & WORKER:
-        slot.flags &= ~WORKER
+    if slot.flags & L.WORKER:
+        slot.flags &= ~L.WORKER
         k.stations[slot.st].busy -= 1
     if k.queues[k.stations[slot.st].queue].len > 0:
         pump(k, slot.st)
@@ -123,8 +94,8 @@ def hold(k, s, phase):
     apart()
     slot = k.slots[s]
     slot.phase = phase
-    slot.flags |= HELD
-    slot.t_phase = FOREVER
+    slot.flags |= L.HELD
+    slot.t_phase = L.FOREVER
     arm(k, s)
 
 
@@ -132,7 +103,7 @@ def hold(k, s, phase):
 def after_cpu(k, s):
     """A step of slot s is over: an async service lets go of the worker."""
     slot = k.slots[s]
-    if k.stations[slot.st].is_async and slot.flags & WORKER:
+    if k.stations[slot.st].is_async and slot.flags & L.WORKER:
         release_worker(k, s)
 
 
@@ -143,16 +114,16 @@ def run(k, s):
     slot = k.slots[s]
     station = k.stations[slot.st]
     row = k.rows[slot.pc]
-    if row.code == OP_CPU:
-        if station.is_async and not slot.flags & WORKER and not seize(k, s):
+    if row.code == L.OP_CPU:
+        if station.is_async and not slot.flags & L.WORKER and not seize(k, s):
             return
         cpu_step(k, s)
-    elif row.code == OP_IO:
-        slot.phase = IO
-        slot.t_phase = k.g[NOW] + draw_step(k, s, row.dist)
+    elif row.code == L.OP_IO:
+        slot.phase = L.IO
+        slot.t_phase = k.g[L.NOW] + draw_step(k, s, row.dist)
         slot.pc += 1
         arm(k, s)
-    elif row.code == OP_END:
+    elif row.code == L.OP_END:
         slot.outcome = k.ops[slot.op].status
         leave(k, s)
     else:
@@ -162,7 +133,7 @@ def run(k, s):
 @jit
 def draw_step(k, s, dist):
     """The duration of a step; constants use no random word."""
-    if k.dists[dist].kind == CONST:
+    if k.dists[dist].kind == L.CONST:
         return np.int64(k.dists[dist].a)
     return sample(k, dist, step_word(k, s))
 
@@ -174,20 +145,20 @@ def cpu_step(k, s):
     slot = k.slots[s]
     work = draw_step(k, s, k.rows[slot.pc].dist)
     slot.pc += 1
-    if not slot.flags & PROBE:
+    if not slot.flags & L.PROBE:
         start_cpu(k, s, work)
         return
     station = k.stations[slot.st]
     rate = 1.0 if station.dedicated or station.nrun == 0 else max(station.rate, 1e-3)
-    slot.phase = CPU
-    slot.t_phase = k.g[NOW] + np.int64(work / (station.speed * rate))
+    slot.phase = L.CPU
+    slot.t_phase = k.g[L.NOW] + np.int64(work / (station.speed * rate))
     arm(k, s)
 
 
 @jit
 def grant(k, s):
     """A queued slot got its worker."""
-    if k.rows[k.slots[s].pc].code == OP_CPU:
+    if k.rows[k.slots[s].pc].code == L.OP_CPU:
         cpu_step(k, s)
     else:
         run(k, s)
@@ -199,19 +170,19 @@ def call(k, s):
     apart()
     slot = k.slots[s]
     row = k.rows[slot.pc]
-    if row.pool >= 0 and not slot.flags & POOLED:
+    if row.pool >= 0 and not slot.flags & L.POOLED:
         number = row.pool + k.stations[slot.st].local
         pool = k.pools[number]
         if pool.used >= pool.size or k.queues[pool.queue].len > 0:
-            slot.phase = POOL
+            slot.phase = L.POOL
             slot.pool = number
-            slot.t_phase = k.g[NOW] + pool.wait
+            slot.t_phase = k.g[L.NOW] + pool.wait
             push(k, pool.queue, s)
             arm(k, s)
             return
-        if not slot.flags & PROBE:
+        if not slot.flags & L.PROBE:
             pool.used += 1
-            slot.flags |= POOLED
+            slot.flags |= L.POOLED
             slot.pool = number
     spawn(k, s)
 
@@ -223,23 +194,26 @@ def spawn(k, s):
     c = allocate(k)
     slot, child = k.slots[s], k.slots[c]
     row = k.rows[slot.pc]
-    child.flags = slot.flags & PROBE
+    child.flags = slot.flags & L.PROBE
+    if k.backends[row.be].kind == L.HAPROXY:
+        # services keep their connections: a nested call is seldom the first on its own
+        child.flags |= L.NONFIRST
     if k.ops[row.op].write:
-        child.flags |= WRITE
+        child.flags |= L.WRITE
     child.parent, child.op, child.be = s, row.op, row.be
     child.ordinal, child.entity = slot.ordinal, slot.entity
     child.path = slot.path * np.uint64(131) + np.uint64(slot.pc + 1)
     block = words(k, child.ordinal, child.entity, child.path, np.uint64(0))
     child.w2, child.w3 = block[2], block[3]
-    child.t_begin = k.g[NOW]
+    child.t_begin = k.g[L.NOW]
     child.seg = slot.seg
-    if row.timeout < FOREVER:
-        child.t_cli = k.g[NOW] + row.timeout
+    if row.timeout < L.FOREVER:
+        child.t_cli = k.g[L.NOW] + row.timeout
     slot.child = c
-    slot.phase = CALL
-    slot.t_phase = FOREVER
+    slot.phase = L.CALL
+    slot.t_phase = L.FOREVER
     arm(k, s)
-    ready(k, c, ROUTE)
+    ready(k, c, L.ROUTE)
 
 
 @jit
@@ -247,21 +221,21 @@ def give_pool(k, s):
     """Slot s gives its pooled connection to the next who waits."""
     apart()
     slot = k.slots[s]
-    if not slot.flags & POOLED:
+    if not slot.flags & L.POOLED:
         return
-    slot.flags &= ~POOLED
+    slot.flags &= ~L.POOLED
     pool = k.pools[slot.pool]
     pool.used -= 1
     queue = k.queues[pool.queue]
     while queue.len > 0 and pool.used < pool.size:
         n = queue.head
         remove(k, n)
-        k.slots[n].t_phase = FOREVER
-        unlink(k, k.g[NODE_SLOT] + n)
-        if not k.slots[n].flags & PROBE:
+        k.slots[n].t_phase = L.FOREVER
+        unlink(k, k.g[L.NODE_SLOT] + n)
+        if not k.slots[n].flags & L.PROBE:
             pool.used += 1
-            k.slots[n].flags |= POOLED
-        k.slots[n].phase = CALL
+            k.slots[n].flags |= L.POOLED
+        k.slots[n].phase = L.CALL
         spawn(k, n)
 
 
@@ -286,15 +260,15 @@ def off_work(k, s):
     """Slot s is no longer the service's: worker, memory and place in the count are given back."""
     apart()
     slot = k.slots[s]
-    if not slot.flags & ATWORK:
+    if not slot.flags & L.ATWORK:
         return
     station = k.stations[slot.st]
-    slot.flags &= ~ATWORK
-    if not slot.flags & PROBE:
+    slot.flags &= ~L.ATWORK
+    if not slot.flags & L.PROBE:
         station.inflight -= 1
         if station.watch_drain and station.inflight == 0:
             station.watch_drain = 0
-            notice(k, N_DRAINED, slot.st, 0)
+            notice(k, L.N_DRAINED, slot.st, 0)
     release_worker(k, s)
     give_pool(k, s)
 
@@ -305,14 +279,14 @@ def leave(k, s):
     apart()
     slot = k.slots[s]
     off_work(k, s)
-    if slot.flags & ZOMBIE:
+    if slot.flags & L.ZOMBIE:
         free(k, s)
         return
     connect = k.edges[slot.edge].connect
     if connect >= 2:  # SILENT or NO_ROUTE
-        slot.phase = RESP
+        slot.phase = L.RESP
         slot.trynum = 0
-        slot.t_phase = k.g[NOW] + RTO
+        slot.t_phase = k.g[L.NOW] + RTO
         arm(k, s)
         return
-    ready(k, s, DONE)
+    ready(k, s, L.DONE)

@@ -1,0 +1,92 @@
+"""A request's place: on a server, in a queue of HAProxy, and its answer (reference 4.7, 6)."""
+
+from __future__ import annotations
+
+from hasim.sim.kernel import layout as L
+from hasim.sim.kernel.answer import answer, count_term, detach, notice
+from hasim.sim.kernel.balance import give, take
+from hasim.sim.kernel.calendar import arm, push, ready, remove, unlink
+from hasim.sim.kernel.layout import apart, jit
+
+
+@jit
+def observe(k, e, good):
+    """`observe`: consecutive errors of live traffic; at error-limit tell the control plane."""
+    apart()
+    edge = k.edges[e]
+    if edge.observe == 0:
+        return
+    if good:
+        edge.errors = 0
+        return
+    edge.errors += 1
+    if edge.errors >= edge.error_limit:
+        edge.errors = 0
+        notice(k, L.N_OBSERVED, e, 0)
+
+
+@jit
+def assign(k, s, e):
+    """Slot s belongs to server e from now on."""
+    slot = k.slots[s]
+    slot.edge = e
+    slot.st = k.edges[e].st
+    if not slot.flags & (L.PROBE | L.CHECK):
+        take(k, e)
+        slot.flags |= L.SLOTTED
+
+
+@jit
+def serve_queue(k, e):
+    """Server e has room: waiting requests of its own queue, then of the backend's, go to it."""
+    apart()
+    edge = k.edges[e]
+    be_queue = k.backends[edge.be].queue
+    if k.queues[edge.queue].len == 0 and k.queues[be_queue].len == 0:
+        return
+    while edge.maxconn == 0 or edge.served < edge.maxconn:
+        s = k.queues[edge.queue].head
+        if s < 0 and edge.usable:
+            s = k.queues[be_queue].head
+        if s < 0:
+            return
+        remove(k, s)
+        unlink(k, k.g[L.NODE_SLOT] + s)
+        k.slots[s].t_hap = L.FOREVER
+        assign(k, s, e)
+        ready(k, s, L.DIAL)
+
+
+@jit
+def release(k, s):
+    """Slot s gives its place on the server back."""
+    slot = k.slots[s]
+    if slot.flags & L.SLOTTED:
+        slot.flags &= ~L.SLOTTED
+        give(k, slot.edge)
+        serve_queue(k, slot.edge)
+
+
+@jit
+def reply(k, s, outcome, term):
+    """HAProxy (or the direct connection) answers the caller of slot s."""
+    apart()
+    slot = k.slots[s]
+    if not slot.flags & (L.PROBE | L.CHECK) and k.backends[slot.be].kind == L.HAPROXY:
+        count_term(k, s, term)
+    release(k, s)
+    slot.t_phase = L.FOREVER
+    if not answer(k, s, outcome, not slot.flags & L.PRESENT):
+        detach(k, s)
+
+
+@jit
+def enqueue(k, s, q):
+    """Wait in a queue of HAProxy, `timeout queue` at most."""
+    apart()
+    slot = k.slots[s]
+    slot.phase = L.QUEUE
+    slot.t_phase = L.FOREVER
+    slot.t_hap = k.g[L.NOW] + k.backends[slot.be].t_queue
+    push(k, q, s)
+    arm(k, s)
