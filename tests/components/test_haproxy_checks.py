@@ -112,16 +112,18 @@ def test_releases_that_enforce_timeout_check(version, fixed) -> None:
 
 def test_deadlines() -> None:
     plain = plan_of(check_of(fastinter_s=0.5), 7 * NS, (2, 6, 12), 0.5)
-    assert (plain.connect_by, plain.answer_by) == (9 * NS, 9 * NS)
+    late = NS // 1000  # deadlines are acted on about 1 ms later
+    assert (plain.connect_by, plain.answer_by) == (9 * NS + late, 9 * NS + late)
     assert plain.answer_within == 0
     timed = check_of(timeout_check_s=0.5, timeout_connect_s=1.0)
     fixed = plan_of(timed, 7 * NS, (2, 8, 16), 0.5)
-    assert (fixed.connect_by, fixed.answer_by, fixed.answer_within) == (8 * NS, 0, NS // 2)
+    assert (fixed.connect_by, fixed.answer_by) == (8 * NS + late, 0)
+    assert fixed.answer_within == NS // 2 + late
     for u in (0.0, 0.5, 0.999):
-        late = plan_of(timed, 7 * NS, (2, 6, 12), u)
-        assert NS // 2 <= late.answer_within <= NS  # somewhere in [Tk, min(I, Tc)]
+        bound = plan_of(timed, 7 * NS, (2, 6, 12), u)
+        assert NS // 2 <= bound.answer_within - late <= NS  # somewhere in [Tk, min(I, Tc)]
     long = check_of(timeout_check_s=3.0, timeout_connect_s=1.0)
-    assert plan_of(long, 0, (2, 6, 12), 0.5).answer_within == 3 * NS
+    assert plan_of(long, 0, (2, 6, 12), 0.5).answer_within == 3 * NS + late
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -130,7 +132,7 @@ def test_intervals_run_from_end_to_start_with_a_drift(seed: int) -> None:
     lab.world.run(60)
     begun = [t for t, name in lab.world.checks if name == "gw/s1" and t > 0]
     gaps = {round(b - a, 6) for a, b in zip(begun, begun[1:], strict=False)}
-    assert gaps <= {2.002, 2.003, 2.004}  # 2 s, 1 ms of check, 1 to 3 ms of drift
+    assert gaps <= {2.002, 2.003}  # 2 s, 1 ms of check, 1 or 2 ms of drift
     assert len(gaps) > 1
 
 

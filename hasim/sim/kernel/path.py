@@ -26,6 +26,7 @@ from hasim.sim.trace import APP_5XX, CLIENT_4XX, EOF, HTTP_502, HTTP_503, NO_ENT
 
 ARP_FAILS = 3 * L.NS  # source: reference/haproxy.md 1.4, "about 3 s of ARP probing"
 PURGE_DELAY = 5 * L.NS  # source: HAProxy manual 5.2, "pool-purge-delay"
+SYN_LATE = 22_000_000  # source: measured, Linux at 250 Hz: 8 to 36 ms after 1 s (timer wheel)
 TURN_AROUND = L.NS  # source: HAProxy manual 4.2 "retries": 1 s between retries on one server
 
 
@@ -34,11 +35,13 @@ def syn_offset(k, n):
     """Time of SYN retransmit n (from 0) after the first SYN: tcp_syn_linear_timeouts or doubling.
 
     source: Linux ip-sysctl, tcp_syn_linear_timeouts = 4 (6.5 and later): after 1, 2, 3, 4, 5, 7,
-    11, 19 s; older kernels after 1, 3, 7, 15 s (RFC 6298, initial RTO 1 s).
+    11, 19 s; older kernels after 1, 3, 7, 15 s (RFC 6298, initial RTO 1 s). Each one is a little
+    late, so that a check that times out after 2 s sends no SYN at 2 s.
     """
+    late = (n + 1) * SYN_LATE
     if k.g[L.LINEAR_SYN]:
-        return (n + 1) * L.NS if n < 5 else (3 + (1 << (n - 3))) * L.NS
-    return ((1 << (n + 1)) - 1) * L.NS
+        return late + ((n + 1) * L.NS if n < 5 else (3 + (1 << (n - 3))) * L.NS)
+    return late + ((1 << (n + 1)) - 1) * L.NS
 
 
 @jit

@@ -1,0 +1,194 @@
+"""The command line: a thin layer over hasim.runner and hasim.project.
+
+Heavy modules are imported inside the commands, so that `hasim --help` and `hasim check` are quick.
+Exit codes: hasim.errors.Exit.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hasim.cli_exit import guarded
+
+app = typer.Typer(
+    name="hasim",
+    help="Simulates a highly available stack from its own config files and judges it by budgets.",
+    epilog="Exit codes: 0 ok, 1 findings, 2 wrong flags, 3 undecided, 70 a bug of hasim, "
+    "99 a budget failed, 104 invalid input, 105 interrupted.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class FailOn(StrEnum):
+    """From which severity on `check` ends with exit code 1."""
+
+    error = "error"
+    warning = "warning"
+    never = "never"
+
+
+class CheckFormat(StrEnum):
+    """How `check` prints its findings."""
+
+    text = "text"
+    json = "json"
+    github = "github"
+
+
+class Series(StrEnum):
+    """How much series.csv.gz and timeline.csv.gz hold."""
+
+    services = "services"
+    all = "all"
+
+
+class What(StrEnum):
+    """What `list` can list."""
+
+    scenarios = "scenarios"
+    targets = "targets"
+    knobs = "knobs"
+    components = "components"
+    metrics = "metrics"
+    faults = "faults"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import hasim
+
+        typer.echo(f"hasim {hasim.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def hasim_(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Simulates a highly available stack from its own config files and judges it by budgets."""
+
+
+ScenarioFile = Annotated[Path, typer.Argument(help="The scenario file, such as scenarios.yaml.")]
+StackDir = Annotated[
+    Path | None, typer.Option("--stack", metavar="DIR", help="Another folder of config files.")
+]
+Seed = Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="Root seed.")]
+
+
+@app.command()
+@guarded
+def run(
+    scenarios: ScenarioFile,
+    name: Annotated[
+        list[str] | None, typer.Argument(help="Scenarios to run; by default all of kind 'run'.")
+    ] = None,
+    stack: StackDir = None,
+    seed: Seed = None,
+    replications: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="One look at N replications.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Worker processes; default: one per core.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KNOB=VALUE", help="Set a knob: makes the run a study."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Run folder; by default out/<scenarios>.")
+    ] = None,
+    format_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT[=FILE]",
+            help="text, json, junit, github or markdown; may be given more than once.",
+        ),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A tenth; verdicts are provisional.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="As NO_COLOR=1.")] = False,
+    only_boot: Annotated[
+        bool, typer.Option("--only-boot", help="Boot once and tell what comes up; no load.")
+    ] = False,
+    requests: Annotated[bool, typer.Option("--requests", help="Write requests.csv.gz.")] = False,
+    series: Annotated[
+        Series, typer.Option(help="all: every container, server and timeline row.")
+    ] = Series.services,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings of files are errors.")] = False,
+) -> None:
+    """Simulate the scenarios, judge their budgets and write the run folder."""
+    from hasim import cli_run
+
+    options = cli_run.Options(
+        scenarios=scenarios,
+        names=tuple(name or ()),
+        stack=stack,
+        seed=seed,
+        replications=replications or 0,
+        jobs=jobs or 0,
+        set_=tuple(set_ or ()),
+        out=out,
+        formats=tuple(format_ or ()),
+        quick=quick,
+        quiet=quiet,
+        no_color=no_color,
+        requests=requests,
+        everything=series is Series.all,
+        strict=strict,
+    )
+    raise typer.Exit(cli_run.only_boot(options) if only_boot else cli_run.run(options))
+
+
+@app.command()
+@guarded
+def check(
+    path: Annotated[Path, typer.Argument(help="A folder of config files, or a scenario file.")],
+    stack: StackDir = None,
+    fail_on: Annotated[
+        FailOn, typer.Option(help="Exit with 1 from this severity on.")
+    ] = FailOn.error,
+    format_: Annotated[
+        CheckFormat, typer.Option("--format", help="How to print.")
+    ] = CheckFormat.text,
+) -> None:
+    """Read the files and tell what is wrong, what cannot boot, what is not simulated."""
+    from hasim import cli_check
+
+    raise typer.Exit(cli_check.check(path, stack, fail_on.value, format_.value))
+
+
+@app.command("list")
+@guarded
+def list_(
+    what: Annotated[What, typer.Argument(help="What to list.")],
+    path: Annotated[
+        Path, typer.Argument(help="Scenario file, or for targets and knobs a folder, too.")
+    ] = Path("scenarios.yaml"),
+    stack: StackDir = None,
+) -> None:
+    """List what can be named in a scenario file."""
+    from hasim import cli_list
+
+    cli_list.show(what.value, path, stack)
+
+
+@app.command()
+@guarded
+def schema() -> None:
+    """Print the JSON Schema of scenario files."""
+    from importlib.resources import files
+
+    typer.echo(files("hasim").joinpath("schema/scenarios.json").read_text("utf-8"), nl=False)

@@ -1,0 +1,86 @@
+"""`hasim list`: what can be named in a scenario file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from hasim.errors import Finding, InputError
+from hasim.model import Stack
+from hasim.project import Project, open_project
+from hasim.source import Span
+
+
+def show(what: str, path: Path, stack: Path | None) -> None:
+    """Print one list, a row each, columns aligned."""
+    rows = {
+        "components": components,
+        "metrics": metrics,
+        "faults": faults,
+    }.get(what)
+    if rows is not None:
+        _print(rows())
+        return
+    project = open_project(path, stack)
+    if what == "scenarios":
+        _print(scenarios(project))
+    elif project.stack is not None:
+        _print(targets(project.stack) if what == "targets" else knobs(project, project.stack))
+
+
+def _print(rows: Iterable[Sequence[str]]) -> None:
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip())
+
+
+def scenarios(project: Project) -> Iterable[Sequence[str]]:
+    """name, kind, doc."""
+    if project.file is None:
+        text = f"'{project.folder}' is a folder: name a scenario file"
+        raise InputError([Finding("error", "HA104", text)])
+    for s in project.file.scenarios:
+        later = "" if s.kind == "run" else f"({s.kind}: not in this version)"
+        yield s.name, " ".join(s.doc.split()) or later
+
+
+def targets(stack: Stack) -> Iterable[Sequence[str]]:
+    """target, what it selects."""
+    from hasim.targets import list_targets
+
+    return list_targets(stack)
+
+
+def knobs(project: Project, stack: Stack) -> Iterable[Sequence[str]]:
+    """knob, value in force, how a change takes effect, where it stands."""
+    for k in stack.knobs:
+        origin = project.here(k.origin) if isinstance(k.origin, Span) else k.origin
+        yield k.name, k.value, k.effect, str(origin)
+
+
+def components() -> Iterable[Sequence[str]]:
+    """kind, the files it reads."""
+    from hasim.components.base import components as found
+
+    for kind, component in found().items():
+        yield kind, ", ".join(component.reads)
+
+
+def metrics() -> Iterable[Sequence[str]]:
+    """metric, aggregates, tags, meaning; those of later versions are left out."""
+    from hasim.budgets import METRICS
+    from hasim.metrics import MEASURES
+
+    for m in METRICS.values():
+        if not m.later and m.name in MEASURES:
+            aggregates = " ".join("p(..)" if a == "p" else a for a in m.aggregates)
+            yield m.name, aggregates, " ".join(m.tags), m.doc
+
+
+def faults() -> Iterable[Sequence[str]]:
+    """verb, its arguments, meaning."""
+    from hasim.read.scenario_faults import VERBS
+
+    for name, verb in VERBS.items():
+        yield name, " ".join(verb.args), verb.doc

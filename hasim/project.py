@@ -1,0 +1,173 @@
+"""A scenario file and its stack as one: everything read, every finding, before anything runs.
+
+Findings name files as seen from where the user stands; a Verdict names files of the stack as seen
+from the stack's folder, so that the same stack gives the same bytes wherever it lies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hasim.bind import bind
+from hasim.boot import REFUSALS
+from hasim.errors import Finding, InputError
+from hasim.model import Instance, Stack
+from hasim.read.scenarios import read_scenarios
+from hasim.read.yaml12 import parse, plain
+from hasim.scenario import ScenarioFile
+from hasim.source import Span
+from hasim.stack import load_lenient
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """What was read. file is None for a bare stack, stack is None if its files are unusable.
+
+    findings: all of them, spans relative to the working directory. folder: the stack's folder;
+    prefix: what goes before the name of a file of the stack ("" or "models/story-portal/").
+    path: the scenario file as it was named.
+    """
+
+    file: ScenarioFile | None
+    stack: Stack | None
+    findings: tuple[Finding, ...]
+    folder: Path
+    prefix: str = ""
+    path: Path | None = None
+
+    @property
+    def errors(self) -> list[Finding]:
+        """Why the files cannot be used. What only keeps the stack from booting is none."""
+        return [f for f in self.findings if f.severity == "error" and f.code not in REFUSALS]
+
+    @property
+    def warnings(self) -> list[Finding]:
+        """Findings that stop nothing."""
+        return [f for f in self.findings if f.severity == "warning"]
+
+    @property
+    def not_simulated(self) -> list[Instance]:
+        """Containers that only hold their ports and names: no profile says what they do."""
+        return [i for i in self.stack.instances if i.kind == "other"] if self.stack else []
+
+    def here(self, span: Span | None) -> Span | None:
+        """A span of a file of the stack as seen from the working directory."""
+        known = dict(self.stack.inputs) if self.stack else {}
+        if span is None or span.file not in known or self.prefix == "":
+            return span
+        return replace(span, file=self.prefix + span.file)
+
+
+def check(
+    path: str | Path, stack: str | Path | None = None, env: Mapping[str, str] | None = None
+) -> Project:
+    """Read a scenario file with its stack (or with the one in folder `stack`), or a bare stack.
+
+    Never raises for what is in the files: see Project.errors. InputError if there is no `path`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _read(None, [], path, None, env or {})
+    if not path.exists():
+        raise InputError([Finding("error", "HA104", f"there is no file or folder '{path}'")])
+    file, found = read_scenarios(path)
+    if file is None and stack is None:
+        return Project(None, None, tuple(found), path.parent, path=path)
+    folder = Path(stack) if stack is not None else path.parent / (file.stack if file else ".")
+    return _read(file, found, folder, path, env or {})
+
+
+def open_project(
+    path: str | Path, stack: str | Path | None = None, env: Mapping[str, str] | None = None
+) -> Project:
+    """As `check`, but InputError with every error if there is any."""
+    project = check(path, stack, env)
+    if project.errors:
+        raise InputError(project.errors)
+    return project
+
+
+def _read(
+    file: ScenarioFile | None,
+    found: list[Finding],
+    folder: Path,
+    path: Path | None,
+    env: Mapping[str, str],
+) -> Project:
+    stack, of_stack = load_lenient(folder, env)
+    prefix = _prefix(folder)
+    seen = [replace(f, span=_prefixed(f.span, prefix)) for f in of_stack]
+    project = Project(file, stack, (*found, *seen), folder, prefix, path)
+    if file is None or stack is None or project.errors:
+        return project
+    file, bound = bind(file, stack)
+    return replace(project, file=file, findings=tuple(dict.fromkeys([*found, *seen, *bound])))
+
+
+def _prefix(folder: Path) -> str:
+    """The folder as seen from the working directory; nothing of the machine above it."""
+    here = Path.cwd()
+    if folder.is_absolute():
+        if not folder.is_relative_to(here):
+            return ""
+        folder = folder.relative_to(here)
+    text = folder.as_posix()
+    return "" if text == "." else f"{text}/"
+
+
+def _prefixed(span: Span | None, prefix: str) -> Span | None:
+    return replace(span, file=prefix + span.file) if span and prefix else span
+
+
+# ---- inputs --------------------------------------------------------------------------------------
+def inputs(project: Project) -> list[tuple[str, str, str]]:
+    """(path, text, sha256) of every file that was read.
+
+    Files of the stack are named from its folder, others from the working directory. OSError if one
+    has gone in the meantime.
+    """
+    assert project.stack is not None
+    stack = project.stack.inputs
+    found = [_input(name, project.folder / name) for name, _ in stack]
+    if project.file is None or project.path is None:
+        return found
+    known = {(project.folder / name).resolve() for name, _ in stack}
+    here = Path(project.file.path).parent
+    for path in [project.path, *_scripts(project.path)]:
+        if path.resolve() not in known:
+            shown = here / path.relative_to(project.path.parent)
+            found.append(_input(shown.as_posix(), path))
+    return found
+
+
+def _scripts(path: Path) -> list[Path]:
+    """The k6 scripts that loads and budgets come `from`: beside the file, or in its stack."""
+    node, _ = parse(path.read_bytes(), path.name)
+    tree = plain(node) if node else {}
+    names = dict.fromkeys(_values(tree, "from"))
+    places = ("", tree["stack"]) if isinstance(tree, dict) else ()
+    found = []
+    for name in names:
+        hits = [path.parent / folder / name for folder in places]
+        found += [hit for hit in hits if hit.is_file()][:1]
+    return found
+
+
+def _values(tree: Any, key: str) -> Iterator[str]:
+    """The texts under a key, anywhere in a tree."""
+    if isinstance(tree, dict):
+        if isinstance(tree.get(key), str):
+            yield tree[key]
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        for child in tree:
+            yield from _values(child, key)
+
+
+def _input(name: str, path: Path) -> tuple[str, str, str]:
+    data = path.read_bytes()
+    return name, data.decode("utf-8", "surrogateescape"), hashlib.sha256(data).hexdigest()
