@@ -12,7 +12,7 @@ from hasim.sim.kernel import layout as L
 from hasim.sim.kernel.answer import answer, clone, detach, new_segment, record
 from hasim.sim.kernel.balance import count_usable, enter_ring
 from hasim.sim.kernel.calendar import allocate, arm, free, ready, remove, schedule, unlink
-from hasim.sim.kernel.cpu import charge, rescale, settle_rate, stop_cpu
+from hasim.sim.kernel.cpu import charge, recompute, rescale, stop_cpu
 from hasim.sim.kernel.draw import unit, words
 from hasim.sim.kernel.layout import entry, jit
 from hasim.sim.kernel.place import assign, release, reply, serve_queue
@@ -81,7 +81,7 @@ def freeze(k, st):
     charge(k, st)
     station.frozen = 1
     if not station.dedicated:
-        settle_rate(k, st)
+        recompute(k, st)
         return
     for s in range(k.n_slots):
         slot = k.slots[s]
@@ -111,7 +111,7 @@ def thaw(k, st):
         else:
             ready(k, s, slot.phase)
     if not station.dedicated:
-        settle_rate(k, st)
+        recompute(k, st)
     pump(k, st)
 
 

@@ -102,6 +102,21 @@ def charge(k, st):
 
 
 @jit
+def limit(k, st):
+    """Throttle the container to the end of the period once its quota is used up."""
+    station = k.stations[st]
+    if station.quota > 0.0 and station.period_used >= station.quota * PERIOD - 0.5:
+        station.throttled = 1
+
+
+@jit
+def runnable(k, st):
+    """Threads that could use a core now: those of a throttled or frozen container could not."""
+    station = k.stations[st]
+    return 0 if station.throttled or station.frozen else station.nrun
+
+
+@jit
 def settle_rate(k, st):
     """Set the rate per thread from the cores allotted, and the container's one calendar entry."""
     station, now = k.stations[st], k.g[L.NOW]
@@ -110,8 +125,7 @@ def settle_rate(k, st):
         station.rate = 0.0
         schedule(k, st, L.FOREVER)
         return
-    if station.quota > 0.0 and station.period_used >= station.quota * PERIOD - 0.5:
-        station.throttled = 1
+    limit(k, st)
     if station.throttled:
         station.rate = 0.0
         schedule(k, st, (station.period + 1) * PERIOD)
@@ -134,43 +148,51 @@ def share_host(k, h):
     last = host.first + host.count
     total = 0
     for i in range(host.first, last):
-        total += k.stations[i].nrun
-    short = total > host.cores
-    if not short and not host.short:
+        total += runnable(k, i)
+    if total <= host.cores and not host.short:
         return
-    host.short = 1 if short else 0
+    total = 0
     for i in range(host.first, last):
         charge(k, i)
-        k.stations[i].alloc = float(k.stations[i].nrun) if not short else -1.0
-    left = host.cores
-    while short:
-        weights = 0.0
-        for i in range(host.first, last):
-            if k.stations[i].alloc < 0.0 and k.stations[i].nrun > 0:
-                weights += k.stations[i].weight
-        full = 0
-        if weights <= 0.0:
-            break
-        per = left / weights
-        for i in range(host.first, last):
-            station = k.stations[i]
-            if station.alloc < 0.0 and 0 < station.nrun <= per * station.weight:
-                station.alloc = float(station.nrun)
-                left -= station.nrun
-                full = 1
-        if not full:
-            for i in range(host.first, last):
-                if k.stations[i].alloc < 0.0:
-                    k.stations[i].alloc = per * k.stations[i].weight
-            break
+        limit(k, i)
+        total += runnable(k, i)
+    short = total > host.cores
+    host.short = 1 if short else 0
+    for i in range(host.first, last):
+        k.stations[i].alloc = -1.0 if short else float(runnable(k, i))
+    if short:
+        fill(k, h)
     for i in range(host.first, last):
         if not k.stations[i].dedicated:
             settle_rate(k, i)
 
 
 @jit
+def fill(k, h):
+    """Allot the cores of a short host: nobody gets more than it can use, the rest by weight."""
+    host = k.hosts[h]
+    last = host.first + host.count
+    left, full = host.cores, 1
+    while full:
+        weights = 0.0
+        for i in range(host.first, last):
+            if k.stations[i].alloc < 0.0 and runnable(k, i) > 0:
+                weights += k.stations[i].weight
+        per, full = left / weights if weights > 0.0 else 0.0, 0
+        for i in range(host.first, last):
+            station, n = k.stations[i], runnable(k, i)
+            if station.alloc < 0.0 and 0 < n <= per * station.weight:
+                station.alloc = float(n)
+                left -= n
+                full = 1
+    for i in range(host.first, last):
+        if k.stations[i].alloc < 0.0:
+            k.stations[i].alloc = per * k.stations[i].weight
+
+
+@jit
 def recompute(k, st):
-    """The number of runnable threads of the container changed by one or more."""
+    """The number of threads of the container that want a core has changed."""
     apart()
     station = k.stations[st]
     if not k.hosts[station.host].short:
@@ -232,7 +254,7 @@ def cpu_event(k, st):
         ready(k, s, L.RUN)
     if station.nrun == 0:
         station.virtual = 0.0  # keep tags small: no thread refers to the old origin
-    if left:
+    if left or station.quota > 0.0:  # a container that is throttled, or no more, moves others
         recompute(k, st)
     else:
         settle_rate(k, st)
@@ -256,4 +278,4 @@ def rescale(k, st, factor):
         slot = k.slots[s]
         if slot.phase == L.CPU and slot.st == st:
             slot.tag = station.virtual + (slot.tag - station.virtual) * factor
-    settle_rate(k, st)
+    recompute(k, st)
