@@ -32,7 +32,7 @@ def build(t: Tables, scenario: Scenario, seed: int, replication: int, keep_reque
     k = Kernel(
         g=g,
         slots=np.zeros(slots, L.SLOT),
-        nodes=np.zeros(len(stations) + users + len(gens) + slots, L.NODE),
+        nodes=np.zeros(len(stations) + users + len(gens) + len(edges) + slots, L.NODE),
         heads=np.full(buckets, -1, np.int32),
         tails=np.full(buckets, -1, np.int32),
         ready=np.zeros(slots, np.int32),
@@ -53,6 +53,7 @@ def build(t: Tables, scenario: Scenario, seed: int, replication: int, keep_reque
         gens=gens,
         rates=np.zeros(1, L.RATE),
         pools=t.array("pools", L.POOL_T),
+        repeats=np.zeros(len(edges), L.REPEAT),
         notices=np.zeros(NOTICES, L.NOTICE),
         hist=np.zeros(SEGMENTS * n_ops * len(OUTCOMES) * BUCKETS, np.int64),
         sums=np.zeros(SEGMENTS * n_ops * len(OUTCOMES)),
@@ -97,7 +98,8 @@ def _globals(k, t: Tables, scenario, seed, replication, seconds, keep_requests) 
     g = k.g
     g[L.NODE_USER] = len(k.stations)
     g[L.NODE_GEN] = g[L.NODE_USER] + len(k.users)
-    g[L.NODE_SLOT] = g[L.NODE_GEN] + len(k.gens)
+    g[L.NODE_REPEAT] = g[L.NODE_GEN] + len(k.gens)
+    g[L.NODE_SLOT] = g[L.NODE_REPEAT] + len(k.repeats)
     g[L.SHIFT], g[L.MASK] = 20, len(k.heads) - 1
     g[L.SAME_T], g[L.FREE_USER] = -1, -1
     g[L.NOPS], g[L.SECONDS] = t.user_ops, seconds

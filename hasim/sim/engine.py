@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Generator
+from functools import cache
 
 import numpy as np
 import simpy
@@ -21,8 +22,14 @@ from hasim.sim.kernel.loop import advance
 from hasim.sim.programs import health_operation
 from hasim.sim.tables import Tables
 from hasim.sim.trace import Mark
-from hasim.sim.world import NS, CheckPlan, Edge, World
+from hasim.sim.world import NS, CheckPlan, Edge, Pace, Repeated, World
 from hasim.source import Default, Span
+
+
+@cache
+def _stream(process: str, purpose: str) -> int:
+    """The number of a named stream; crc32 is stable between runs and machines, unlike hash()."""
+    return (zlib.crc32(process.encode()) | zlib.crc32(purpose.encode()) << 32) - (1 << 63)
 
 
 class Engine(World):
@@ -93,6 +100,10 @@ class Engine(World):
                 self.flush_requests()
             elif kind == L.N_CHECK:
                 self._later(t, self._checks.pop(subject), value)
+            elif kind == L.N_REPEAT:
+                event = self._waiting.pop((L.N_REPEAT, subject), None)
+                if event is not None:
+                    self._later(t, event, self._repeated(subject, value))
             elif kind == L.N_OOM:
                 self._call_at(t, subject)
             else:
@@ -142,9 +153,7 @@ class Engine(World):
 
     # ---- randomness and timeline -------------------------------------------------------------
     def draw(self, process: str, tick: int, purpose: str = "") -> float:
-        # crc32 is stable between runs and machines, unlike hash()
-        stream = zlib.crc32(process.encode()) | zlib.crc32(purpose.encode()) << 32
-        return commands.uniform(self.k, tick, stream - (1 << 63))
+        return commands.uniform(self.k, tick, _stream(process, purpose))
 
     def log(
         self,
@@ -184,6 +193,9 @@ class Engine(World):
             ways = [e for e in self.tables.edges if e.target == instance and not e.server]
             silent = any(self.k.edges[self.tables.edge_of[e]]["connect"] >= L.SILENT for e in ways)
             self._do(commands.crash_balancer, b, silent)
+            for edge in self.tables.edges:
+                if edge.source.startswith(f"{instance}/"):
+                    self.stop_repeat(edge)
         elif self._station(instance) >= 0:
             self._do(commands.crash, self._station(instance))
 
@@ -262,6 +274,41 @@ class Engine(World):
             plan.answer_by,
             plan.answer_within,
         )
+        return event
+
+    def repeat_check(
+        self, edge: Edge, kind: str, url: str, pace: Pace, due_ns: int, tick: int
+    ) -> simpy.Event:
+        e = self._edge(edge)
+        row = self.k.repeats[e]
+        row["edge"], row["expect"], row["tick"] = e, pace.expect, tick
+        row["op"] = health_operation(self.tables, edge.target, url) if kind == "http" else -1
+        row["gap_ms"], row["low_ms"] = pace.gap_ms, pace.drift_ms[0]
+        row["span_ms"] = pace.drift_ms[1] - pace.drift_ms[0] + 1
+        row["spread"], row["patience"] = pace.spread, round(pace.patience_s * NS)
+        row["drift_stream"] = _stream(pace.process, "drift")
+        row["spread_stream"] = _stream(pace.process, "spread")
+        event = self._waiting[L.N_REPEAT, e] = self.env.event()
+        self._do(commands.start_repeat, e, due_ns)
+        return event
+
+    def _repeated(self, e: int, code: int) -> Repeated:
+        row = self.k.repeats[e]
+        return Repeated(int(row["tick"]), int(row["due"]), int(row["start"]), code or None)
+
+    def stop_repeat(self, edge: Edge) -> None:
+        e = self._edge(edge)
+        event = self._waiting.pop((L.N_REPEAT, e), None)
+        if event is not None:
+            self._do(commands.stop_repeat, e)
+            event.succeed(self._repeated(e, 0))
+
+    def adopt_check(self, edge: Edge, plan: CheckPlan) -> simpy.Event:
+        number = self._next_check
+        self._next_check += 1
+        event = self._checks[number] = self.env.event()
+        times = plan.connect_by, plan.answer_by, plan.answer_within
+        self._do(commands.adopt_check, self._edge(edge), number, *times)
         return event
 
     def observed(self, edge: Edge) -> simpy.Event:

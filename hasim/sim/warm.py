@@ -32,6 +32,10 @@ def compile_all() -> None:
     commands.set_connect(k, 0, 0)
     commands.start_node(k, nodes[0][0], 0)
     commands.submit_check(k, 0, -1, 0, 10, 10, 0)
+    commands.start_repeat(k, 0, 50)
+    commands.stop_repeat(k, 0)
+    k.repeats[0]["slot"] = 0
+    commands.adopt_check(k, 0, 1, 20, 20, 0)
     advance(k, 100)
     k.g[2] = 0
     for call, args in (

@@ -41,6 +41,33 @@ class CheckPlan:
     answer_within: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a check that passes is repeated: each starts gap_ms after the end of the one before,
+    changed by the fraction `spread` of draw(process, tick, "spread") and by a drift of low to high
+    ms, drawn by draw(process, tick, "drift"). expect: the one good status, 0 for any 2xx or 3xx.
+    """
+
+    process: str
+    gap_ms: int
+    drift_ms: tuple[int, int]
+    spread: float = 0.0
+    expect: int = 0
+    patience_s: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """Why the data plane stopped repeating a check. tick: number of the check at hand; due_ns: its
+    start if it has not begun (start_ns 0). code: its result; None: no result yet.
+    """
+
+    tick: int
+    due_ns: int
+    start_ns: int
+    code: int | None
+
+
 class World:
     """State that both planes share, commands, events, the timeline, named random draws."""
 
@@ -142,6 +169,22 @@ class World:
 
     def check(self, edge: Edge, plan: CheckPlan) -> simpy.Event:
         """Send one health check through the data plane; the event's value is its result code."""
+        raise NotImplementedError
+
+    def repeat_check(
+        self, edge: Edge, kind: str, url: str, pace: Pace, due_ns: int, tick: int
+    ) -> simpy.Event:
+        """Repeat a check while it passes, without control events; value: Repeated, when one fails,
+        has no result within the pace's patience, or stop_repeat() is called.
+        """
+        raise NotImplementedError
+
+    def stop_repeat(self, edge: Edge) -> None:
+        """Take the check back: repeat_check's event fires now."""
+        raise NotImplementedError
+
+    def adopt_check(self, edge: Edge, plan: CheckPlan) -> simpy.Event:
+        """The check that repeat_check left under way gets its deadlines; value: its result code."""
         raise NotImplementedError
 
     def observed(self, edge: Edge) -> simpy.Event:

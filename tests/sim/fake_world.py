@@ -36,6 +36,8 @@ from hasim.sim.world import (
     SILENT,
     CheckPlan,
     Edge,
+    Pace,
+    Repeated,
     World,
 )
 from hasim.source import Span
@@ -173,6 +175,13 @@ class FakeWorld(World):
 
     def shutdown_sessions(self, edge):
         self._note("shutdown_sessions", edge.name)
+
+    def repeat_check(self, edge, kind, url, pace: Pace, due_ns, tick):
+        """Nothing is repeated here: every check goes through the control plane."""
+        return self.env.event().succeed(Repeated(tick, due_ns, 0, None))
+
+    def stop_repeat(self, edge):
+        pass
 
     def observed(self, edge):
         self.observing[edge] = self.env.event()

@@ -131,12 +131,16 @@ class Checker:
             row.worker.balancer.version
         )
         self.wake = row.worker.world.env.event()
+        self.repeating = False
+        self.sooner_ns: int | None = None
 
     def run(self) -> Generator[Any, Any, None]:
         """Wait, check, judge, for as long as this HAProxy process lives."""
         worker, row = self.worker, self.row
         world = worker.world
         while worker.alive:
+            if self._fully_up() and (yield from self._repeat()):
+                continue
             yield from self._until_due()
             yield from worker.process.awake()
             if not worker.alive:
@@ -145,14 +149,59 @@ class Checker:
                 self._next(ms(self.check.inter_s))
                 continue
             start = int(world.env.now)
-            u = world.draw(self.name, self._tick(), "timeout") if self.by_chance else 0.0
-            plan = plan_of(self.check, start, worker.balancer.version, u)
-            code: int = yield world.check(row.edge, plan)
-            yield from worker.process.awake()
-            if not worker.alive:
-                return
-            self._judge(code, (int(world.env.now) - start) // MS)
+            plan = plan_of(self.check, start, worker.balancer.version, self._chance())
+            yield from self._result(world.check(row.edge, plan), start)
+
+    def _result(self, event: Any, start_ns: int) -> Generator[Any, Any, None]:
+        """Wait for the result of the check under way, judge it, set the next one's time."""
+        code: int = yield event
+        yield from self.worker.process.awake()
+        if self.worker.alive:
+            self._judge(code, (int(self.worker.world.env.now) - start_ns) // MS)
             self._next(self.gap_ms())
+
+    def _fully_up(self) -> bool:
+        """A check that passes now changes nothing: the data plane may repeat it by itself."""
+        row = self.row
+        top = row.health == row.rise + row.fall - 1 and row.up and not row.stopping
+        free = self.pin_ns is None and not row.in_maintenance
+        return top and free and len(self.check.expect_status) <= 1
+
+    def _repeat(self) -> Generator[Any, Any, bool]:
+        """Until a check does not pass at once. True: its result has been judged."""
+        from hasim.sim.world import Pace
+
+        world, check = self.worker.world, self.check
+        expect = check.expect_status[0] if check.expect_status else 0
+        pace = Pace(self.name, ms(check.inter_s), DRIFT_MS, check.spread_checks, expect)
+        self.repeating = True
+        done = yield world.repeat_check(
+            self.row.edge, check.kind, check.url, pace, self.due_ns, self._tick()
+        )
+        self.repeating = False
+        self.count = done.tick - (self.worker.number << 32)
+        self.due_ns = min(done.due_ns, self.sooner_ns or done.due_ns)
+        self.sooner_ns = None
+        if done.start_ns == 0 or not self.worker.alive:
+            return False
+        if done.code is not None:
+            now = world.env.event().succeed(done.code)
+            yield from self._result(now, done.start_ns)
+        else:
+            plan = plan_of(check, done.start_ns, self.worker.balancer.version, self._chance())
+            yield from self._result(world.adopt_check(self.row.edge, plan), done.start_ns)
+        return True
+
+    def state_changed(self) -> None:
+        """The server's state is no longer one in which a passing check changes nothing."""
+        if self.repeating and not (self.worker.alive and self._fully_up()):
+            self.repeating = False
+            self.worker.world.stop_repeat(self.row.edge)
+
+    def _chance(self) -> float:
+        """Where by chance a release enforces `timeout check`: the draw that decides."""
+        world = self.worker.world
+        return world.draw(self.name, self._tick(), "timeout") if self.by_chance else 0.0
 
     def _judge(self, code: int, duration_ms: int) -> None:
         row = self.row
@@ -179,9 +228,13 @@ class Checker:
         """An observed error: the next check comes within `fastinter`, where that is shorter."""
         fast = ms(self.check.fastinter_s)
         due = int(self.worker.world.env.now) + fast * MS
-        if fast < ms(self.check.inter_s) and due < self.due_ns:
-            self.due_ns = due
-            self._ring()
+        if fast < ms(self.check.inter_s):
+            if self.repeating:
+                self.repeating, self.sooner_ns = False, due
+                self.worker.world.stop_repeat(self.row.edge)
+            elif due < self.due_ns:
+                self.due_ns = due
+                self._ring()
 
     def booted(self) -> None:
         """The load starts now: pins, which count from it, become known."""

@@ -59,6 +59,9 @@ class Worker:
     def retire(self) -> None:
         """A newer process has taken over, or a soft stop has begun: checks end."""
         self.retired = True
+        for row in self.rows:
+            if row.checker is not None:
+                row.checker.state_changed()
 
     def _booted(self) -> None:
         if self.alive:
@@ -134,6 +137,8 @@ class ServerState:
     def apply(self) -> None:
         """Tell the data plane."""
         self.worker.world.set_rotation(self.edge, self.usable, self.running)
+        if self.checker is not None:
+            self.checker.state_changed()
 
     # ---- results of checks (set_server_check_status) -----------------------------------------
     def failed(self, reason: str, duration_ms: int | None = None, cause: int = -1) -> None:
@@ -146,6 +151,8 @@ class ServerState:
                 cause = self.worker.machine.blame(self.edge)
             self.last_mark = self._log_check("failed", reason, duration_ms, cause)
         self.last_reason = reason
+        if self.checker is not None:
+            self.checker.state_changed()
         if self.health == 0 and self.up:
             self._down(reason, duration_ms)
 

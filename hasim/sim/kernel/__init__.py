@@ -11,6 +11,7 @@ work      what a service does with a request: workers, steps, pools, nested call
 place     a request's place: on a server, in a queue, and its answer
 path      a request on its way to a server: connect, retry, time out
 users     clients: iterations, arrivals, probes, the way in
+checks    health checks
 loop      advance(): the event loop
 commands  what the control plane may do to all of it
 

@@ -6,12 +6,13 @@ import numpy as np
 
 from hasim.sim.kernel import layout as L
 from hasim.sim.kernel.calendar import allocate, arm, free, ready, remove, schedule, unlink
-from hasim.sim.kernel.draw import bit_length, unit, words
+from hasim.sim.kernel.draw import bit_length, uniform_at, unit, words
 from hasim.sim.kernel.layout import apart, jit
 from hasim.sim.trace import BUCKETS, EOF, LOW, OK, OPEN, OUTCOMES, SUB, TIMEOUT
 
 N_OUTCOMES = len(OUTCOMES)
 N_TERMS = len(L.TERMS)
+REPEATED = -2  # slot.check of a repeated check: REPEATED - its edge
 
 
 @jit
@@ -271,9 +272,34 @@ def answer(k, s, outcome, reusable):
 def check_result(k, s, code):
     """The health check of slot s is over."""
     slot = k.slots[s]
-    if not slot.flags & L.ORPHAN:
+    if slot.flags & L.ORPHAN:
+        return
+    slot.flags |= L.ORPHAN
+    if slot.check >= 0:
         notice(k, L.N_CHECK, slot.check, code)
-        slot.flags |= L.ORPHAN
+        return
+    repeated(k, REPEATED - slot.check, code)
+
+
+@jit
+def repeated(k, r, code):
+    """A check that the data plane repeats has its result: again, or tell the control plane."""
+    row = k.repeats[r]
+    row.slot = -1
+    if code != row.expect if row.expect else code < 200 or code >= 400:
+        row.active = 0
+        notice(k, L.N_REPEAT, r, code)
+        return
+    row.tick += 1
+    gap = row.gap_ms
+    if row.spread > 0.0:
+        gap = np.int64(
+            gap * (1 + row.spread * (2 * uniform_at(k, row.tick, row.spread_stream) - 1))
+        )
+    gap += row.low_ms + np.int64(row.span_ms * uniform_at(k, row.tick, row.drift_stream))
+    row.due = k.g[L.NOW] + gap * 1_000_000
+    row.start = 0
+    schedule(k, k.g[L.NODE_REPEAT] + r, row.due)
 
 
 @jit

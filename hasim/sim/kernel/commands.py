@@ -6,21 +6,18 @@ them. (A command that did so itself would have to be compiled with the whole req
 
 from __future__ import annotations
 
-import numpy as np
-
 from hasim.sim.kernel import layout as L
 from hasim.sim.kernel.answer import answer, clone, detach, new_segment, record
 from hasim.sim.kernel.balance import count_usable, enter_ring
-from hasim.sim.kernel.calendar import allocate, arm, free, ready, remove, schedule, unlink
+from hasim.sim.kernel.calendar import arm, free, ready, remove, schedule, unlink
+from hasim.sim.kernel.checks import new_check
 from hasim.sim.kernel.cpu import charge, recompute, rescale, stop_cpu
-from hasim.sim.kernel.draw import unit, words
+from hasim.sim.kernel.draw import uniform_at
 from hasim.sim.kernel.layout import entry, jit
-from hasim.sim.kernel.place import assign, release, reply, serve_queue
+from hasim.sim.kernel.place import release, reply, serve_queue
 from hasim.sim.kernel.users import next_arrival
 from hasim.sim.kernel.work import off_work, pump
 from hasim.sim.trace import EOF, HTTP_502, OPEN
-
-CHECK_ENTITY = 3 << 40
 
 
 @jit
@@ -203,23 +200,12 @@ def shutdown_sessions(k, e):
 @entry
 def submit_check(k, e, op, check, connect_by, answer_by, answer_within):
     """Send one health check over edge e; op -1: a connect is enough. 0: no deadline."""
-    s = allocate(k)
+    s = new_check(k, e, op, check)
     slot = k.slots[s]
-    slot.flags = L.CHECK
-    slot.op, slot.check, slot.be = op, check, k.edges[e].be
-    slot.t_begin = k.g[L.NOW]
     slot.t_hap = connect_by if connect_by > 0 else L.FOREVER
     slot.answer_by = answer_by if answer_by > 0 else L.FOREVER
     slot.answer_within = answer_within
-    if answer_by > 0:
-        slot.t_hap = min(slot.t_hap, answer_by)
-    slot.ordinal = np.uint64(k.g[L.CHECKS])
-    slot.entity = np.uint64(CHECK_ENTITY + check)
-    k.g[L.CHECKS] += 1
-    block = words(k, slot.ordinal, slot.entity, np.uint64(0), np.uint64(0))
-    slot.w2, slot.w3 = block[2], block[3]
-    assign(k, s, e)
-    ready(k, s, L.DIAL)
+    slot.t_hap = min(slot.t_hap, slot.answer_by)
 
 
 @entry
@@ -246,6 +232,10 @@ def thaw_balancer(k, b):
         if slot.flags & L.HELD and not slot.flags & L.ATWORK:
             slot.flags &= ~L.HELD
             ready(k, s, slot.phase)
+    for e in range(k.n_repeats):
+        if k.repeats[e].held and k.repeats[e].active:
+            k.repeats[e].held = 0
+            schedule(k, k.g[L.NODE_REPEAT] + e, k.g[L.NOW])
 
 
 @entry
@@ -322,4 +312,38 @@ def start_arrivals(k, i):
 @entry
 def uniform(k, tick, stream):
     """A control-plane draw in [0, 1)."""
-    return unit(words(k, np.uint64(tick), np.uint64(stream), np.uint64(0), np.uint64(1 << 40))[0])
+    return uniform_at(k, tick, stream)
+
+
+@entry
+def start_repeat(k, e, due):
+    """Repeat the check of edge e, whose row is filled in, from `due` on while it passes."""
+    row = k.repeats[e]
+    row.active, row.slot, row.due, row.start, row.held = 1, -1, due, 0, 0
+    schedule(k, k.g[L.NODE_REPEAT] + e, due)
+
+
+@entry
+def stop_repeat(k, e):
+    """The control plane takes the check of edge e back; one under way goes on without a result."""
+    k.repeats[e].active = 0
+    unlink(k, k.g[L.NODE_REPEAT] + e)
+
+
+@entry
+def adopt_check(k, e, number, connect_by, answer_by, answer_within):
+    """Give the check of edge e that is under way its number and deadlines; 0: no deadline."""
+    s = k.repeats[e].slot
+    slot = k.slots[s]
+    k.repeats[e].slot = -1
+    slot.check = number
+    slot.answer_by = answer_by if answer_by > 0 else L.FOREVER
+    slot.answer_within = answer_within
+    if slot.phase in (L.SYN, L.CONN, L.ARP):
+        slot.t_hap = connect_by if connect_by > 0 else L.FOREVER
+        slot.t_hap = min(slot.t_hap, slot.answer_by)
+    else:
+        slot.t_hap = slot.answer_by
+        if answer_within > 0:
+            slot.t_hap = slot.t_try + answer_within
+    arm(k, s)

@@ -72,6 +72,13 @@ def unit(word):
 
 
 @jit
+def uniform_at(k, tick, stream):
+    """A control-plane draw in [0, 1): (process and purpose, tick)."""
+    block = words(k, np.uint64(tick), np.uint64(stream), np.uint64(0), np.uint64(1 << 40))
+    return unit(block[0])
+
+
+@jit
 def step_word(k, s):
     """The next random word of the slot's operation: two come with the request, then blocks."""
     slot = k.slots[s]

@@ -260,6 +260,16 @@ GENERATOR = np.dtype(
 GEN_ARRIVALS, GEN_PROBE = 0, 1
 
 POOL_T = np.dtype([("size", "i4"), ("used", "i4"), ("queue", "i4"), ("wait", "i8")], align=True)
+# A health check that passes again and again, repeated without the control plane.
+REPEAT = np.dtype(
+    [
+        ("edge", "i4"), ("op", "i4"), ("slot", "i4"), ("expect", "i4"), ("active", "i4"),
+        ("held", "i4"), ("gap_ms", "i8"), ("low_ms", "i8"), ("span_ms", "i8"), ("spread", "f8"),
+        ("patience", "i8"), ("tick", "i8"), ("due", "i8"), ("start", "i8"),
+        ("drift_stream", "i8"), ("spread_stream", "i8"),
+    ],
+    align=True,
+)  # fmt: skip
 PROBE_ROW = np.dtype([("t", "i8"), ("latency", "i8"), ("path", "i4"), ("outcome", "i4")])
 REQUEST_ROW = np.dtype(
     [
@@ -269,7 +279,7 @@ REQUEST_ROW = np.dtype(
 )  # fmt: skip
 
 NOTICE = np.dtype([("t", "i8"), ("kind", "i4"), ("subject", "i4"), ("value", "i8")], align=True)
-N_CHECK, N_DRAINED, N_OBSERVED, N_OOM, N_GROW, N_FLUSH = range(6)
+N_CHECK, N_DRAINED, N_OBSERVED, N_OOM, N_GROW, N_FLUSH, N_REPEAT = range(7)
 
 # Termination letters of HAProxy's log (reference/haproxy.md 4.5), the columns of k.terms.
 TERMS = (
@@ -297,8 +307,8 @@ ON_EMPTY, ON_TIMEOUT, ON_JUNK, ON_5XX = 1, 2, 4, 8
     CLIENT_CONNECT, CLIENT_RETRIES, CLIENT_BACKOFF, FREE_USER, MAX_USERS, NUSERS, DROPPED,
     RETRIES, REDISPATCHES, REPLAYS, ITERATIONS, NPROBES, REQUESTS_ON, NREQUESTS, CHECKS, NFLOW,
     VUS, NEVENTS, LINEAR_SYN, FAULTED, USED_SLOTS, UNTIL, CLIENT_RETRIED, KEY0, KEY1,
-    OPEN_LOOP, INTERRUPTED, JITTER_PPM,
-) = range(60)  # fmt: skip
+    OPEN_LOOP, INTERRUPTED, JITTER_PPM, NODE_REPEAT,
+) = range(61)  # fmt: skip
 N_GLOBALS = 64
 
 # The arrays of the data plane: name -> (dtype, dimensions).
@@ -326,6 +336,7 @@ FIELDS = {
     "gens": (GENERATOR, 1),
     "rates": (RATE, 1),
     "pools": (POOL_T, 1),
+    "repeats": (REPEAT, 1),  # one per edge
     "notices": (NOTICE, 1),
     "hist": ("i8", 1),  # (segments, ops, outcomes, BUCKETS) flat
     "sums": ("f8", 1),  # (segments, ops, outcomes) flat

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from hasim.sim.kernel import layout as L
-from hasim.sim.kernel.answer import answer, check_result, count_term, detach, notice
+from hasim.sim.kernel.answer import REPEATED, answer, check_result, count_term, detach, notice
 from hasim.sim.kernel.calendar import adapt, arm, next_ready, pop, ready, remove
+from hasim.sim.kernel.checks import repeat_event
 from hasim.sim.kernel.cpu import cpu_event
 from hasim.sim.kernel.layout import apart, entry, jit
 from hasim.sim.kernel.path import (
@@ -191,6 +192,12 @@ def deadline(k, s):
     slot = k.slots[s]
     phase = slot.phase
     slot.t_hap = L.FOREVER
+    if slot.flags & L.CHECK and slot.check < -1:
+        # a repeated check is not answered at once: the control plane sets its deadlines
+        k.repeats[REPEATED - slot.check].active = 0
+        notice(k, L.N_REPEAT, REPEATED - slot.check, 0)
+        arm(k, s)
+        return
     if phase == L.ENTRY:
         reply_entry(k, s)
     elif phase == L.QUEUE:
@@ -245,8 +252,10 @@ def advance(k, limit):
             cpu_event(k, n)
         elif n < g[L.NODE_GEN]:
             user_event(k, n - g[L.NODE_USER])
-        else:
+        elif n < g[L.NODE_REPEAT]:
             generator_event(k, n - g[L.NODE_GEN])
+        else:
+            repeat_event(k, n - g[L.NODE_REPEAT])
         settle(k)
         if g[L.POPS] >= 65536:
             adapt(k)

@@ -149,6 +149,7 @@ def sent(k, s):
     slot.t_phase = L.FOREVER
     slot.trynum = 0
     if slot.flags & L.CHECK:
+        slot.t_try = k.g[L.NOW]
         if slot.op < 0:
             check_result(k, s, 200)
             detach(k, s)
