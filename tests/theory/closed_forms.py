@@ -140,3 +140,15 @@ def two_classes(
     p = np.concatenate([[1.0], spsolve(balance[1:, 1:], right)])
     p /= p.sum()
     return float(p @ a) / rates[0], float(p @ b) / rates[1]
+
+
+def docker_restarts(up: float, boot: float, backoff: float, limit: float, reset: float) -> float:
+    """Availability of a process that crashes at the moments of a Poisson process (mean gap `up`).
+
+    From each start the next crash is exponentially far, booting or not, so starts are renewals:
+    useful time is what is left after the boot, dead time the back-off, which doubles while runs
+    stay shorter than `reset`. Crashes during a back-off meet nobody.
+    """
+    short = 1.0 - math.exp(-reset / up)
+    dead = sum((1 - short) * short**n * min(backoff * 2.0**n, limit) for n in range(200))
+    return up * math.exp(-boot / up) / (up + dead)
