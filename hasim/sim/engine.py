@@ -283,8 +283,8 @@ class Engine(World):
         row = self.k.repeats[e]
         row["edge"], row["expect"], row["tick"] = e, pace.expect, tick
         row["op"] = health_operation(self.tables, edge.target, url) if kind == "http" else -1
-        row["gap_ms"], row["low_ms"] = pace.gap_ms, pace.drift_ms[0]
-        row["span_ms"] = pace.drift_ms[1] - pace.drift_ms[0] + 1
+        row["gap_ms"], row["low_us"] = pace.gap_ms, pace.drift_us[0]
+        row["span_us"] = pace.drift_us[1] - pace.drift_us[0]
         row["spread"], row["patience"] = pace.spread, round(pace.patience_s * NS)
         row["drift_stream"] = _stream(pace.process, "drift")
         row["spread_stream"] = _stream(pace.process, "spread")

@@ -45,12 +45,12 @@ class CheckPlan:
 class Pace:
     """How a check that passes is repeated: each starts gap_ms after the end of the one before,
     changed by the fraction `spread` of draw(process, tick, "spread") and by a drift of low to high
-    ms, drawn by draw(process, tick, "drift"). expect: the one good status, 0 for any 2xx or 3xx.
+    us, drawn by draw(process, tick, "drift"). expect: the one good status, 0 for any 2xx or 3xx.
     """
 
     process: str
     gap_ms: int
-    drift_ms: tuple[int, int]
+    drift_us: tuple[int, int]
     spread: float = 0.0
     expect: int = 0
     patience_s: float = 0.05

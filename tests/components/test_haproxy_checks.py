@@ -132,7 +132,7 @@ def test_intervals_run_from_end_to_start_with_a_drift(seed: int) -> None:
     lab.world.run(60)
     begun = [t for t, name in lab.world.checks if name == "gw/s1" and t > 0]
     gaps = {round(b - a, 6) for a, b in zip(begun, begun[1:], strict=False)}
-    assert gaps <= {2.002, 2.003}  # 2 s, 1 ms of check, 1 or 2 ms of drift
+    assert all(2.002 <= gap <= 2.0036 for gap in gaps)  # 2 s, 1 ms of check, the drift
     assert len(gaps) > 1
 
 

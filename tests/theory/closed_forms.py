@@ -74,31 +74,36 @@ def processor_sharing(rate: float, mean: float) -> float:
 
 
 def closed_network(
-    users: int, think: float, stations: Sequence[tuple[float, int]]
+    users: int,
+    think: float,
+    stations: Sequence[tuple[float, int]],
+    visits: Sequence[float] | None = None,
 ) -> tuple[float, float]:
-    """(response time, throughput) of `users` who think and pass through all stations.
+    """(response time, throughput) of `users` who think and pass through the stations.
 
     stations: (mean service time, servers) each; exponential, first come first served.
+    visits: how often a request comes to each station on average (once).
     """
-    marginal = [np.zeros((users + 1, c)) for _, c in stations]  # [population, at the station]
-    for table in marginal:
-        table[0, 0] = 1.0
-    throughput = 0.0
-    response = [0.0] * len(stations)
-    mean_queue = [0.0] * len(stations)
+    often = [1.0] * len(stations) if visits is None else list(visits)
+    marginal = [np.eye(1, c).ravel() for _, c in stations]  # P(j at the station), j < servers
+    queue = [0.0] * len(stations)
+    response, throughput = 0.0, 0.0
     for n in range(1, users + 1):
+        times = []
         for i, (service, c) in enumerate(stations):
-            idle = sum((c - 1 - j) * marginal[i][n - 1, j] for j in range(c - 1))
-            response[i] = service / c * (1.0 + mean_queue[i] + idle)
-        throughput = n / (think + sum(response))
+            idle = sum((c - 1 - j) * marginal[i][j] for j in range(c - 1))
+            times.append(service / c * (1.0 + queue[i] + idle))
+        response = sum(v * t for v, t in zip(often, times, strict=True))
+        throughput = n / (think + response)
         for i, (service, c) in enumerate(stations):
-            mean_queue[i] = throughput * response[i]
-            busy = 0.0
+            flow = throughput * often[i]
+            queue[i] = flow * times[i]
+            old = marginal[i].copy()
             for j in range(1, c):
-                marginal[i][n, j] = service * throughput / j * marginal[i][n - 1, j - 1]
-                busy += (c - j) * marginal[i][n, j]
-            marginal[i][n, 0] = 1.0 - (service * throughput + busy) / c
-    return sum(response), throughput
+                marginal[i][j] = service * flow / j * old[j - 1]
+            busy = sum((c - j) * marginal[i][j] for j in range(1, c))
+            marginal[i][0] = max(0.0, 1.0 - (service * flow + busy) / c)
+    return response, throughput
 
 
 def two_classes(
@@ -135,3 +140,15 @@ def two_classes(
     p = np.concatenate([[1.0], spsolve(balance[1:, 1:], right)])
     p /= p.sum()
     return float(p @ a) / rates[0], float(p @ b) / rates[1]
+
+
+def docker_restarts(up: float, boot: float, backoff: float, limit: float, reset: float) -> float:
+    """Availability of a process that crashes at the moments of a Poisson process (mean gap `up`).
+
+    From each start the next crash is exponentially far, booting or not, so starts are renewals:
+    useful time is what is left after the boot, dead time the back-off, which doubles while runs
+    stay shorter than `reset`. Crashes during a back-off meet nobody.
+    """
+    short = 1.0 - math.exp(-reset / up)
+    dead = sum((1 - short) * short**n * min(backoff * 2.0**n, limit) for n in range(200))
+    return up * math.exp(-boot / up) / (up + dead)

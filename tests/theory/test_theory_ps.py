@@ -14,7 +14,7 @@ from theory_tools import Case, faster, poisson, queue, scenario, stack_of
 from hasim.model import Dist, Instance, Op, Service, Step
 
 WORK = 0.1e-3
-LOAD = 0.45
+LOAD = 0.4
 
 
 def sharing(dist: Dist, requests: float):
@@ -30,16 +30,16 @@ def sharing(dist: Dist, requests: float):
 
 MEAN = processor_sharing(LOAD / WORK, WORK)
 CASES = [
-    Case("M/M/1-PS", sharing(Dist("exp", WORK), 7e6), MEAN),
-    Case("M/D/1-PS", sharing(Dist("const", WORK), 4e6), MEAN),
+    Case("M/M/1-PS", sharing(Dist("exp", WORK), 6e6), MEAN),
+    Case("M/D/1-PS", sharing(Dist("const", WORK), 3e6), MEAN),
     Case(
         "M/H2/1-PS",  # cv^2 2.28
-        sharing(Dist("hyperexp", table=((0.8, 0.6 * WORK), (0.2, 2.6 * WORK))), 7e6),
+        sharing(Dist("hyperexp", table=((0.8, 0.6 * WORK), (0.2, 2.6 * WORK))), 5e6),
         MEAN,
     ),
     Case(
         "M/G/1-PS lognormal",  # sigma 0.8, by its mean
-        sharing(Dist("lognormal", WORK * math.exp(-0.32), 0.8), 7e6),
+        sharing(Dist("lognormal", WORK * math.exp(-0.32), 0.8), 5e6),
         MEAN,
     ),
 ]
@@ -74,7 +74,7 @@ def weighted(factor: float):
         Instance("light-1", "service", "host", "light", cpu_shares=512),
     ]
     mix = [("heavy/serve", RATES[0] / sum(RATES)), ("light/serve", RATES[1] / sum(RATES))]
-    load = poisson(sum(RATES), 12e6 / 20 / sum(RATES), mix)
+    load = poisson(sum(RATES), 10e6 / 20 / sum(RATES), mix)
     return stack_of(services, instances, cores=1.0), scenario(load, "heavy-1")
 
 

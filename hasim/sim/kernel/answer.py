@@ -296,8 +296,8 @@ def repeated(k, r, code):
         gap = np.int64(
             gap * (1 + row.spread * (2 * uniform_at(k, row.tick, row.spread_stream) - 1))
         )
-    gap += row.low_ms + np.int64(row.span_ms * uniform_at(k, row.tick, row.drift_stream))
-    row.due = k.g[L.NOW] + gap * 1_000_000
+    drift_us = row.low_us + np.int64(row.span_us * uniform_at(k, row.tick, row.drift_stream))
+    row.due = k.g[L.NOW] + gap * 1_000_000 + drift_us * 1000
     row.start = 0
     schedule(k, k.g[L.NODE_REPEAT] + r, row.due)
 

@@ -80,6 +80,7 @@ def freeze(k, st):
     if not station.dedicated:
         recompute(k, st)
         return
+    station.rate = 0.0
     for s in range(k.n_slots):
         slot = k.slots[s]
         if slot.phase == L.CPU and slot.st == st and not slot.flags & L.PROBE:
@@ -97,6 +98,7 @@ def thaw(k, st):
         return
     charge(k, st)
     station.frozen = 0
+    station.rate = 1.0
     for s in range(k.n_slots):
         slot = k.slots[s]
         if slot.st != st or not slot.flags & L.HELD or not slot.flags & L.ATWORK:

@@ -202,6 +202,17 @@ def recompute(k, st):
 
 
 @jit
+def count_thread(k, st, change):
+    """A dedicated container has a thread more (1) or less (-1) on a core of its own.
+
+    Its account is right once charge() has added what the threads have used since t_upd.
+    """
+    station = k.stations[st]
+    station.cpu_ns -= change * (k.g[L.NOW] - station.t_upd) * station.rate
+    station.nrun += change
+
+
+@jit
 def start_cpu(k, s, work):
     """Slot s begins `work` ns of CPU time on its container."""
     apart()
@@ -210,7 +221,8 @@ def start_cpu(k, s, work):
     slot.phase = L.CPU
     need = work / station.speed
     if station.dedicated:
-        station.cpu_ns += need
+        station.rate = 1.0
+        count_thread(k, slot.st, 1)
         slot.t_phase = k.g[L.NOW] + max(0, math.ceil(need - 1e-6))
         arm(k, s)
         return
@@ -230,7 +242,10 @@ def stop_cpu(k, s):
     apart()
     slot = k.slots[s]
     station = k.stations[slot.st]
-    if station.dedicated or slot.flags & L.PROBE:
+    if slot.flags & L.PROBE:
+        return
+    if station.dedicated:
+        count_thread(k, slot.st, -1)
         return
     charge(k, slot.st)
     heap_remove(k, slot.st, s)

@@ -264,7 +264,7 @@ POOL_T = np.dtype([("size", "i4"), ("used", "i4"), ("queue", "i4"), ("wait", "i8
 REPEAT = np.dtype(
     [
         ("edge", "i4"), ("op", "i4"), ("slot", "i4"), ("expect", "i4"), ("active", "i4"),
-        ("held", "i4"), ("gap_ms", "i8"), ("low_ms", "i8"), ("span_ms", "i8"), ("spread", "f8"),
+        ("held", "i4"), ("gap_ms", "i8"), ("low_us", "i8"), ("span_us", "i8"), ("spread", "f8"),
         ("patience", "i8"), ("tick", "i8"), ("due", "i8"), ("start", "i8"),
         ("drift_stream", "i8"), ("spread_stream", "i8"),
     ],

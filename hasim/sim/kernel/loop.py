@@ -6,7 +6,7 @@ from hasim.sim.kernel import layout as L
 from hasim.sim.kernel.answer import REPEATED, answer, check_result, count_term, detach, notice
 from hasim.sim.kernel.calendar import adapt, arm, next_ready, pop, ready, remove
 from hasim.sim.kernel.checks import repeat_event
-from hasim.sim.kernel.cpu import cpu_event
+from hasim.sim.kernel.cpu import count_thread, cpu_event
 from hasim.sim.kernel.layout import apart, entry, jit
 from hasim.sim.kernel.path import (
     attempt,
@@ -107,6 +107,8 @@ def timer(k, s):
     slot = k.slots[s]
     phase = slot.phase
     if phase == L.CPU:
+        if not slot.flags & L.PROBE:
+            count_thread(k, slot.st, -1)
         if k.stations[slot.st].frozen:
             hold(k, s, L.RUN)
         else:

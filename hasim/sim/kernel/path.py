@@ -56,6 +56,8 @@ def route(k, s, avoid):
         e = b.first
     else:
         e = choose(k, slot.be, s, avoid)
+    if e == avoid:
+        slot.redis = 0  # the only one left: no redispatch after all (assign_server_and_queue)
     if e == NO_SERVER:
         slot.edge = -1
         reply(k, s, HTTP_503 if b.kind == L.HAPROXY else NO_ENTRY, L.T_NOSRV)
