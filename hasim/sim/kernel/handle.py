@@ -112,8 +112,8 @@ def _getattr(context, builder, typ, value, attr):
     itemsize = context.get_abi_sizeof(context.get_data_type(array_type.dtype))
     size, none = ir.Constant(word, itemsize), ir.Constant(word, 0)
     shape, strides = [none], [size]
-    if array_type.ndim == 2:  # only pairs
-        shape, strides = [none, none], [ir.Constant(word, 2 * itemsize), size]
+    if array_type.ndim == 2:  # only pairs; numba finds a row of a C array by the shape
+        shape, strides = [none, ir.Constant(word, 2)], [ir.Constant(word, 2 * itemsize), size]
     data = builder.inttoptr(loaded, array.data.type)
     populate_array(array, data=data, shape=shape, strides=strides, itemsize=size, meminfo=None)
     return array._getvalue()
