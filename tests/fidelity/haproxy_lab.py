@@ -15,7 +15,6 @@ from pathlib import Path
 from hasim.bind import load_scenarios
 from hasim.model import Stack
 from hasim.scenario import Scenario
-from hasim.sim.kernel.layout import TERMS
 from hasim.sim.run import replicate
 from hasim.sim.trace import Trace
 
@@ -289,12 +288,16 @@ def outcome_of(trace: Trace) -> Outcome:
 
 
 def retries_of(trace: Trace) -> dict[str, int]:
-    """HAProxy's column `retries` of requests that needed any: "+1" after a redispatch."""
+    """HAProxy's column `retries` of requests that needed any: "+1" if they left their server.
+
+    Only web-1 fails, so whoever ended elsewhere, or nowhere, has left it.
+    """
     out: dict[str, int] = defaultdict(int)
     if trace.requests is not None:
         rows = trace.requests[trace.requests["retries"] > 0]
-        for row in rows:
-            out[("+" if row["redispatched"] else "") + str(row["retries"])] += 1
+        left = rows["server"] != trace.servers.index("web/web-1")
+        for sign, n in zip(left, rows["retries"], strict=True):
+            out[("+" if sign else "") + str(n)] += 1
     return dict(out)
 
 
@@ -309,7 +312,3 @@ def first(trace: Trace, words: str, since_s: float) -> float:
         float("nan"),
     )
 
-
-def letters(row) -> str:
-    """The words of a request row's termination: "503 SC--"."""
-    return TERMS[row["term"]]
