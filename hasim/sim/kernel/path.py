@@ -340,7 +340,9 @@ def done(k, s):
     edge = k.edges[slot.edge]
     if not slot.flags & L.PROBE:
         observe(k, slot.edge, outcome != APP_5XX or edge.observe == 1)
-        if b.reuse != L.REUSE_NEVER and slot.epoch == edge.epoch:
+        # a server that has closed its listener ends its connections with their last answer
+        kept = slot.epoch == edge.epoch and edge.connect != L.REFUSED
+        if b.reuse != L.REUSE_NEVER and kept:
             purge_idle(k, slot.edge)
             edge.idle += 1
             k.stations[slot.st].idle += 1

@@ -201,7 +201,7 @@ def user_event(k, u):
         return
     ordinal = user.ordinal
     user.ordinal += 1
-    ready(k, begin(k, u, ordinal, u + 1), L.ENTER)
+    enter(k, begin(k, u, ordinal, u + 1))
     if k.spans[user.span].kill < L.FOREVER:
         schedule(k, k.g[L.NODE_USER] + u, k.spans[user.span].kill)
 
