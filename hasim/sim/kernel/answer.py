@@ -7,7 +7,7 @@ import numpy as np
 from hasim.sim.kernel import layout as L
 from hasim.sim.kernel.calendar import allocate, arm, free, ready, remove, schedule, unlink
 from hasim.sim.kernel.draw import bit_length, uniform_at, unit, words
-from hasim.sim.kernel.layout import apart, jit
+from hasim.sim.kernel.layout import jit
 from hasim.sim.trace import BUCKETS, EOF, LOW, OK, OPEN, OUTCOMES, SUB, TIMEOUT
 
 N_OUTCOMES = len(OUTCOMES)
@@ -44,7 +44,6 @@ def second_of(k, t):
 @jit
 def new_segment(k):
     """Open a new segment; when all are used the last one goes on."""
-    apart()
     n = k.g[L.NSEGMENT]
     if n < k.n_segments:
         k.segments[n] = k.g[L.NOW]
@@ -71,7 +70,6 @@ def count_term(k, s, term):
 @jit
 def record(k, s, outcome):
     """Book the end of a user's request."""
-    apart()
     slot, now = k.slots[s], k.g[L.NOW]
     latency = now - slot.t_begin
     cell = (slot.seg * k.g[L.NOPS] + slot.op) * N_OUTCOMES + outcome
@@ -100,7 +98,6 @@ def record(k, s, outcome):
 @jit
 def record_probe(k, s, outcome):
     """Book the end of a shadow probe; the first good one after a bad one begins a segment."""
-    apart()
     slot = k.slots[s]
     n = k.g[L.NPROBES]
     if n < k.n_probes:
@@ -120,7 +117,6 @@ def record_probe(k, s, outcome):
 @jit
 def drop_connection(k, u):
     """The user's client connection is closed; a client in the backlog may take its place."""
-    apart()
     user = k.users[u]
     if user.conn < 0:
         return
@@ -133,7 +129,6 @@ def drop_connection(k, u):
 @jit
 def leave_frontend(k, bal):
     """One client connection fewer on the balancer."""
-    apart()
     balancer = k.balancers[bal]
     balancer.conns -= 1
     waiting = k.queues[balancer.queue].head
@@ -153,7 +148,6 @@ def leave_frontend(k, bal):
 @jit
 def user_next(k, u):
     """The user's request is over: think, or give the user back to the arrival executor."""
-    apart()
     user = k.users[u]
     user.slot = -1
     user.flow += 1
@@ -172,7 +166,6 @@ def user_next(k, u):
 @jit
 def clone(k, s):
     """A second slot for the same call: the first goes on as work that nobody waits for."""
-    apart()
     n = allocate(k)
     old, new = k.slots[s], k.slots[n]
     new.flags = old.flags & (L.PROBE | L.CHECK | L.WRITE | L.REPLAYED | L.NONFIRST)
@@ -193,7 +186,6 @@ def clone(k, s):
 @jit
 def try_again(k, s, outcome, reusable):
     """A client's own second try: k6's silent replay, or retries with back-off. The slot, or -1."""
-    apart()
     slot = k.slots[s]
     replay = (
         outcome == EOF
@@ -233,7 +225,6 @@ def try_again(k, s, outcome, reusable):
 @jit
 def answer(k, s, outcome, reusable):
     """Tell whoever waits for slot s. True: the slot was taken for another try, leave it alone."""
-    apart()
     slot = k.slots[s]
     if slot.flags & L.ORPHAN:
         return False
@@ -305,7 +296,6 @@ def repeated(k, r, code):
 @jit
 def detach(k, s):
     """Nobody waits for slot s any more: free it, or let the server finish its work."""
-    apart()
     slot = k.slots[s]
     slot.t_hap = slot.t_cli = L.FOREVER
     slot.flags |= L.ZOMBIE | L.ORPHAN

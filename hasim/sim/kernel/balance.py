@@ -6,7 +6,7 @@ import numpy as np
 
 from hasim.sim.kernel import layout as L
 from hasim.sim.kernel.draw import unit, words
-from hasim.sim.kernel.layout import apart, jit
+from hasim.sim.kernel.layout import jit
 
 NO_SERVER, ALL_FULL = -2, -1
 
@@ -70,7 +70,6 @@ def better(k, algo, e, best):
 @jit
 def two_of(k, be, s, actives, backup):
     """balance random(2): of two servers drawn by weight, the less loaded one."""
-    apart()
     b, slot = k.backends[be], k.slots[s]
     block = words(k, slot.ordinal, slot.entity, slot.path, np.uint64((1 << 32) + slot.retries))
     best = -1
@@ -93,7 +92,6 @@ def two_of(k, be, s, actives, backup):
 @jit
 def by_source(k, be, s, actives, backup):
     """balance source: the user's number over the total weight of the servers in rotation."""
-    apart()
     b = k.backends[be]
     total = 0
     for e in range(b.first, b.first + b.count):
@@ -114,7 +112,6 @@ def choose(k, be, s, avoid):
 
     `avoid` (a failed server) is chosen only if it is the only one. Moves the balancing state.
     """
-    apart()
     b = k.backends[be]
     actives = b.actives
     backup = -1 if actives else first_backup_of(k, be)
@@ -152,7 +149,6 @@ def enter_ring(k, e):
 
     source: lb_fwrr.c, fwrr_queue_srv: curr_pos + (remaining weight) / own weight
     """
-    apart()
     edge = k.edges[e]
     b = k.backends[edge.be]
     edge.npos = b.pos + b.weight / max(1, edge.weight)

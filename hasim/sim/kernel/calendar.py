@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from hasim.sim.kernel import layout as L
-from hasim.sim.kernel.layout import apart, jit
+from hasim.sim.kernel.layout import jit
 
 
 @jit
@@ -80,7 +80,6 @@ def arm(k, s):
 @jit
 def earliest(k):
     """The first node over all buckets, or -1: used to jump over an idle stretch."""
-    apart()
     best = -1
     for b in range(k.n_heads):
         n = k.heads[b]
@@ -129,7 +128,6 @@ def pop(k, limit):
 @jit
 def rebuild(k, shift):
     """Change the bucket width to 2**shift ns."""
-    apart()
     k.g[L.SHIFT] = shift
     for b in range(k.n_heads):
         k.heads[b] = k.tails[b] = -1
@@ -142,7 +140,6 @@ def rebuild(k, shift):
 @jit
 def adapt(k):
     """Every 64 Ki events: widen buckets that are mostly empty, narrow those that are crowded."""
-    apart()
     shift = k.g[L.SHIFT]
     if k.g[L.SKIPS] > 3 * k.g[L.POPS] and shift < 40:
         rebuild(k, shift + 1)

@@ -8,7 +8,7 @@ from hasim.sim.kernel import layout as L
 from hasim.sim.kernel.answer import REPEATED
 from hasim.sim.kernel.calendar import allocate, ready
 from hasim.sim.kernel.draw import words
-from hasim.sim.kernel.layout import apart, jit
+from hasim.sim.kernel.layout import jit
 from hasim.sim.kernel.place import assign
 
 CHECK_ENTITY = 3 << 40
@@ -17,7 +17,6 @@ CHECK_ENTITY = 3 << 40
 @jit
 def new_check(k, e, op, check):
     """A slot for one health check over edge e, about to connect."""
-    apart()
     s = allocate(k)
     slot = k.slots[s]
     slot.flags = L.CHECK
@@ -36,7 +35,6 @@ def new_check(k, e, op, check):
 @jit
 def repeat_event(k, e):
     """The next check of edge e is due."""
-    apart()
     row = k.repeats[e]
     if k.balancers[k.backends[k.edges[e].be].bal].frozen:
         row.held = 1

@@ -14,7 +14,7 @@ import math
 
 from hasim.sim.kernel import layout as L
 from hasim.sim.kernel.calendar import arm, ready, schedule
-from hasim.sim.kernel.layout import apart, jit
+from hasim.sim.kernel.layout import jit
 
 PERIOD = 100_000_000  # source: Linux cpu.cfs_period_us default 100 ms; docker run --cpus
 
@@ -40,7 +40,6 @@ def merge(k, a, b):
 @jit
 def merge_children(k, first):
     """Two-pass merge of a list of siblings into one heap."""
-    apart()
     pairs = -1
     while first >= 0:
         a = first
@@ -143,7 +142,6 @@ def settle_rate(k, st):
 @jit
 def share_host(k, h):
     """Divide the cores of a short host by weight among its containers (water filling)."""
-    apart()
     host = k.hosts[h]
     last = host.first + host.count
     total = 0
@@ -193,7 +191,6 @@ def fill(k, h):
 @jit
 def recompute(k, st):
     """The number of threads of the container that want a core has changed."""
-    apart()
     station = k.stations[st]
     if not k.hosts[station.host].short:
         station.alloc = float(station.nrun)
@@ -215,7 +212,6 @@ def count_thread(k, st, change):
 @jit
 def start_cpu(k, s, work):
     """Slot s begins `work` ns of CPU time on its container."""
-    apart()
     slot = k.slots[s]
     station = k.stations[slot.st]
     slot.phase = L.CPU
@@ -239,7 +235,6 @@ def start_cpu(k, s, work):
 @jit
 def stop_cpu(k, s):
     """Slot s leaves the CPU before its work is done (its process died)."""
-    apart()
     slot = k.slots[s]
     station = k.stations[slot.st]
     if slot.flags & L.PROBE:
@@ -256,7 +251,6 @@ def stop_cpu(k, s):
 @jit
 def cpu_event(k, st):
     """The calendar entry of a container: threads that are done leave, periods begin or end."""
-    apart()
     station = k.stations[st]
     charge(k, st)
     left = 0
@@ -278,7 +272,6 @@ def cpu_event(k, st):
 @jit
 def rescale(k, st, factor):
     """CPU work under way takes `factor` times what is left of it (speed changed)."""
-    apart()
     station = k.stations[st]
     if station.dedicated:
         for s in range(k.n_slots):

@@ -16,7 +16,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from hasim.sim.kernel import layout as L
-from hasim.sim.kernel.layout import apart, jit
+from hasim.sim.kernel.layout import jit
 
 M0, M1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
 W0, W1 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
@@ -61,7 +61,6 @@ def philox(c0, c1, c2, c3, k0, k1):
 @jit
 def words(k, ordinal, entity, path, block):
     """Four words for one demand."""
-    apart()
     return philox(ordinal, entity, path, block, np.uint64(k.g[L.KEY0]), np.uint64(k.g[L.KEY1]))
 
 
@@ -100,7 +99,6 @@ def step_word(k, s):
 @jit
 def normal_quantile(p):
     """Inverse of the standard normal distribution (Wichura, AS 241 PPND16, 1988)."""
-    apart()
     q = p - 0.5
     if abs(q) <= 0.425:
         r = 0.180625 - q * q
@@ -140,7 +138,6 @@ def normal_quantile(p):
 @jit
 def from_table(k, d, u):
     """Quantile table: piecewise linear through (p, value) rows."""
-    apart()
     lo, hi = d.first, d.first + d.count - 1
     while hi - lo > 1:
         mid = (lo + hi) // 2
@@ -156,7 +153,6 @@ def from_table(k, d, u):
 @jit
 def from_hyperexp(k, d, u):
     """Mixture of exponentials, inverted by bisection: monotone, one word."""
-    apart()
     lo, hi = 0.0, 1.0
     for i in range(d.first, d.first + d.count):
         hi = max(hi, 45.0 * k.table[i, 1])
@@ -175,7 +171,6 @@ def from_hyperexp(k, d, u):
 @jit
 def sample(k, dist, word):
     """The value in ns of distribution number `dist` at this random word."""
-    apart()
     d = k.dists[dist]
     if d.kind == L.CONST:
         return np.int64(d.a)

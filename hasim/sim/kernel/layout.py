@@ -6,9 +6,9 @@ All times are int64 ns; FOREVER is "no deadline". -1 is "none" for every index.
 from __future__ import annotations
 
 import numpy as np
+from llvmlite.binding import Linkage
 from numba import njit, types
 from numba.core.codegen import JITCodeLibrary
-from numba.extending import intrinsic
 
 FOREVER = 1 << 62
 NS = 1_000_000_000
@@ -58,9 +58,33 @@ class _Lowered(JITCodeLibrary):
         self._finalized = True
 
 
+class _Whole(JITCodeLibrary):
+    """The code of an entry point with all its helpers, which nobody else calls: LLVM may inline
+    them, drop their unused results and see that they raise nothing.
+    """
+
+    def _optimize_final_module(self):
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == Linkage.linkonce_odr:
+                function.linkage = "internal"
+        super()._optimize_final_module()
+
+
 def entry(function):
     """A function that Python calls: optimised with all its helpers, cached on disk."""
-    return njit(nogil=True, _nrt=False, cache=True, error_model="numpy")(function)
+    dispatcher = njit(nogil=True, _nrt=False, cache=True, error_model="numpy")(function)
+    compile_ = dispatcher.compile
+
+    def whole(sig):
+        codegen = dispatcher.targetctx.codegen()
+        kept, codegen._library_class = codegen._library_class, _Whole
+        try:
+            return compile_(sig)
+        finally:
+            codegen._library_class = kept
+
+    dispatcher.compile = whole
+    return dispatcher
 
 
 def _no_code(library, fndesc, env):
@@ -74,17 +98,6 @@ def _widened(sig):
         return sig
     plain = (types.unliteral(a) for a in sig)
     return tuple(types.int64 if a in (types.int32, types.intp) else a for a in plain)
-
-
-@intrinsic
-def apart(typingctx):
-    """Called first in a large function: LLVM shall not copy it into its callers."""
-
-    def codegen(context, builder, signature, args):
-        builder.function.attributes.add("noinline")
-        return context.get_dummy_value()
-
-    return types.void(), codegen
 
 
 # Phases of a slot. READY ones wait in the ready list for the current instant, TIMED ones in the

@@ -7,7 +7,7 @@ from hasim.sim.kernel.answer import REPEATED, answer, check_result, count_term, 
 from hasim.sim.kernel.calendar import adapt, arm, next_ready, pop, ready, remove
 from hasim.sim.kernel.checks import repeat_event
 from hasim.sim.kernel.cpu import count_thread, cpu_event
-from hasim.sim.kernel.layout import apart, entry, jit
+from hasim.sim.kernel.layout import entry, jit
 from hasim.sim.kernel.path import (
     attempt,
     connect_failed,
@@ -45,7 +45,6 @@ def balancer_frozen(k, s):
 @jit
 def go_on(k, s):
     """Slot s is ready: its next move in this instant."""
-    apart()
     slot = k.slots[s]
     phase = slot.phase
     if phase in (L.RUN, L.GRANT, L.RETURN):
@@ -83,7 +82,6 @@ def go_on(k, s):
 @jit
 def slot_event(k, s):
     """A timer of slot s is due: the client's deadline, HAProxy's, or that of its phase."""
-    apart()
     slot = k.slots[s]
     now = k.g[L.NOW]
     if slot.t_cli <= now:
@@ -103,7 +101,6 @@ def slot_event(k, s):
 @jit
 def timer(k, s):
     """The phase timer of slot s."""
-    apart()
     slot = k.slots[s]
     phase = slot.phase
     if phase == L.CPU:
@@ -164,7 +161,6 @@ def timer(k, s):
 @jit
 def client_gone(k, s):
     """The caller's own timeout: it goes on without an answer, HAProxy and the server may not."""
-    apart()
     slot = k.slots[s]
     phase = slot.phase
     slot.t_cli = L.FOREVER
@@ -190,7 +186,6 @@ def client_gone(k, s):
 @jit
 def deadline(k, s):
     """HAProxy's deadline for the phase of slot s (or the connect timeout of a client)."""
-    apart()
     slot = k.slots[s]
     phase = slot.phase
     slot.t_hap = L.FOREVER
@@ -220,7 +215,6 @@ def deadline(k, s):
 @jit
 def settle(k):
     """Run everything that is ready in this instant."""
-    apart()
     s = next_ready(k)
     while s >= 0:
         go_on(k, s)

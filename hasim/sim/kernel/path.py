@@ -19,7 +19,7 @@ from hasim.sim.kernel.balance import (
     shadow,
 )
 from hasim.sim.kernel.calendar import arm, ready
-from hasim.sim.kernel.layout import apart, jit
+from hasim.sim.kernel.layout import jit
 from hasim.sim.kernel.place import assign, enqueue, observe, release, reply
 from hasim.sim.kernel.work import RTO, arrive
 from hasim.sim.trace import APP_5XX, CLIENT_4XX, EOF, HTTP_502, HTTP_503, NO_ENTRY, OK
@@ -47,7 +47,6 @@ def syn_offset(k, n):
 @jit
 def route(k, s, avoid):
     """Choose a server for slot s and dial it."""
-    apart()
     slot = k.slots[s]
     b = k.backends[slot.be]
     if slot.flags & L.PROBE:
@@ -80,7 +79,6 @@ def route(k, s, avoid):
 @jit
 def dial(k, s):
     """Reach the assigned server: over an idle connection where the rules allow, else connect."""
-    apart()
     slot = k.slots[s]
     edge = k.edges[slot.edge]
     b = k.backends[slot.be]
@@ -114,7 +112,6 @@ def dial(k, s):
 @jit
 def attempt(k, s):
     """One SYN to the assigned server."""
-    apart()
     slot = k.slots[s]
     edge = k.edges[slot.edge]
     connect = edge.connect
@@ -145,7 +142,6 @@ def attempt(k, s):
 @jit
 def sent(k, s):
     """Connected, the request is written: `timeout server` counts from here."""
-    apart()
     slot = k.slots[s]
     edge = k.edges[slot.edge]
     slot.t_phase = L.FOREVER
@@ -175,7 +171,6 @@ def sent(k, s):
 @jit
 def resend(k, s):
     """A TCP retransmit of a request sent into silence."""
-    apart()
     slot = k.slots[s]
     edge = k.edges[slot.edge]
     if edge.connect >= 2:
@@ -207,7 +202,6 @@ def may_redispatch(k, s, actives):
 @jit
 def connect_failed(k, s, timed_out):
     """A connect was refused, unreachable or timed out (backend.c, back_handle_st_cer)."""
-    apart()
     slot = k.slots[s]
     b = k.backends[slot.be]
     slot.t_phase = slot.t_hap = L.FOREVER
@@ -269,7 +263,6 @@ def give_up(k, s, timed_out):
 @jit
 def replay(k, s, bit):
     """`retry-on` beyond connect failures. True: slot s (or a clone of it) is under way again."""
-    apart()
     slot = k.slots[s]
     b = k.backends[slot.be]
     if not b.retry_on & bit or slot.retries >= b.retries or slot.flags & L.ORPHAN:
@@ -304,7 +297,6 @@ def purge_idle(k, e):
 
     source: HAProxy manual 5.2 "pool-purge-delay" (5 s); server.c, srv_cleanup_idle_conns
     """
-    apart()
     edge = k.edges[e]
     edge.max_used = max(edge.max_used, edge.served)
     periods = (k.g[L.NOW] - edge.t_purge) // PURGE_DELAY
@@ -324,7 +316,6 @@ def purge_idle(k, e):
 @jit
 def done(k, s):
     """The server's answer is here."""
-    apart()
     slot = k.slots[s]
     b = k.backends[slot.be]
     outcome = slot.outcome
@@ -359,7 +350,6 @@ def done(k, s):
 @jit
 def cut(k, s):
     """The server closed the connection before it answered."""
-    apart()
     slot = k.slots[s]
     b = k.backends[slot.be]
     slot.flags &= ~L.PRESENT

@@ -6,13 +6,12 @@ from hasim.sim.kernel import layout as L
 from hasim.sim.kernel.answer import answer, count_term, detach, notice
 from hasim.sim.kernel.balance import give, take
 from hasim.sim.kernel.calendar import arm, push, ready, remove, unlink
-from hasim.sim.kernel.layout import apart, jit
+from hasim.sim.kernel.layout import jit
 
 
 @jit
 def observe(k, e, good):
     """`observe`: consecutive errors of live traffic; at error-limit tell the control plane."""
-    apart()
     edge = k.edges[e]
     if edge.observe == 0:
         return
@@ -39,7 +38,6 @@ def assign(k, s, e):
 @jit
 def serve_queue(k, e):
     """Server e has room: waiting requests of its own queue, then of the backend's, go to it."""
-    apart()
     edge = k.edges[e]
     be_queue = k.backends[edge.be].queue
     if k.queues[edge.queue].len == 0 and k.queues[be_queue].len == 0:
@@ -70,7 +68,6 @@ def release(k, s):
 @jit
 def reply(k, s, outcome, term):
     """HAProxy (or the direct connection) answers the caller of slot s."""
-    apart()
     slot = k.slots[s]
     if not slot.flags & (L.PROBE | L.CHECK) and k.backends[slot.be].kind == L.HAPROXY:
         count_term(k, s, term)
@@ -83,7 +80,6 @@ def reply(k, s, outcome, term):
 @jit
 def enqueue(k, s, q):
     """Wait in a queue of HAProxy, `timeout queue` at most."""
-    apart()
     slot = k.slots[s]
     slot.phase = L.QUEUE
     slot.t_phase = L.FOREVER

@@ -16,7 +16,7 @@ from hasim.sim.kernel.answer import (
 )
 from hasim.sim.kernel.calendar import allocate, arm, push, ready, schedule
 from hasim.sim.kernel.draw import sample, unit, words
-from hasim.sim.kernel.layout import apart, jit
+from hasim.sim.kernel.layout import jit
 from hasim.sim.kernel.path import syn_offset
 from hasim.sim.kernel.work import RTO
 from hasim.sim.trace import NO_ENTRY, OPEN
@@ -29,7 +29,6 @@ PROBES = 2 << 40
 @jit
 def begin(k, u, ordinal, entity):
     """User u begins a request: which operation, how long the pause after it, its demand."""
-    apart()
     user = k.users[u]
     flow = k.flow[user.flow]
     block = words(k, np.uint64(ordinal), np.uint64(entity), np.uint64(0), np.uint64(0))
@@ -61,7 +60,6 @@ def begin(k, u, ordinal, entity):
 @jit
 def enter(k, s):
     """The client opens or reuses its connection to the way in of the operation."""
-    apart()
     slot = k.slots[s]
     op = k.ops[slot.op]
     slot.be = op.be
@@ -93,7 +91,6 @@ def enter(k, s):
 @jit
 def knock(k, s):
     """One try to get the connection, or the request, to the way in."""
-    apart()
     slot = k.slots[s]
     edge = k.edges[k.ops[slot.op].entry]
     slot.phase = L.ENTRY
@@ -137,7 +134,6 @@ def entry_event(k, s):
 @jit
 def admit(k, s):
     """At the frontend: a new connection needs a place among maxconn, else the kernel backlog."""
-    apart()
     slot = k.slots[s]
     slot.t_phase = slot.t_hap = L.FOREVER
     bal = k.edges[k.ops[slot.op].entry].bal
@@ -169,7 +165,6 @@ def admitted(k, s):
 @jit
 def user_event(k, u):
     """The calendar entry of a user: begin, go on, stop, or be interrupted."""
-    apart()
     user = k.users[u]
     now = k.g[L.NOW]
     if user.state == L.BUSY:
@@ -209,7 +204,6 @@ def user_event(k, u):
 @jit
 def arm_orphan(k, s):
     """The client is gone: what does not need it any more goes on by itself, the rest ends."""
-    apart()
     slot = k.slots[s]
     if slot.phase == L.ENTRY or slot.phase == L.ADMIT:
         detach(k, s)
@@ -220,7 +214,6 @@ def arm_orphan(k, s):
 @jit
 def rate_time(k, gen, need):
     """When the cumulative rate of the executor reaches `need`; FOREVER if it never does."""
-    apart()
     for i in range(gen.at, gen.first + gen.count):
         piece = k.rates[i]
         span = (piece.t1 - piece.t0) * 1e-9
@@ -237,7 +230,6 @@ def rate_time(k, gen, need):
 @jit
 def next_arrival(k, i):
     """Schedule the next arrival of generator i: evenly spaced (k6) or Poisson."""
-    apart()
     gen = k.gens[i]
     if gen.poisson:
         block = words(k, np.uint64(gen.number), np.uint64(ARRIVALS + 1), np.uint64(0), np.uint64(0))
@@ -250,7 +242,6 @@ def next_arrival(k, i):
 @jit
 def generator_event(k, i):
     """An arrival or a shadow probe is due."""
-    apart()
     gen = k.gens[i]
     if gen.kind == 1:
         probe(k, i)
@@ -274,7 +265,6 @@ def generator_event(k, i):
 @jit
 def probe(k, i):
     """Send one shadow probe of path i."""
-    apart()
     gen = k.gens[i]
     number = gen.number
     gen.number += 1

@@ -13,7 +13,7 @@ from hasim.sim.kernel.answer import notice
 from hasim.sim.kernel.calendar import allocate, arm, free, push, ready, remove, unlink
 from hasim.sim.kernel.cpu import start_cpu
 from hasim.sim.kernel.draw import sample, step_word, words
-from hasim.sim.kernel.layout import apart, jit
+from hasim.sim.kernel.layout import jit
 from hasim.sim.trace import OK
 
 # Retransmits of TCP: 200 ms (TCP_RTO_MIN) and a round trip, doubled each time, each up to an eighth
@@ -31,7 +31,6 @@ def memory_of(k, st):
 @jit
 def arrive(k, s):
     """The request of slot s is in the service's socket."""
-    apart()
     slot = k.slots[s]
     station = k.stations[slot.st]
     slot.flags |= L.PRESENT | L.ATWORK
@@ -66,7 +65,6 @@ def seize(k, s):
 @jit
 def pump(k, st):
     """Hand free workers to the queue of the service."""
-    apart()
     station = k.stations[st]
     queue = k.queues[station.queue]
     while not station.frozen and queue.len > 0 and station.busy < station.workers:
@@ -93,7 +91,6 @@ def release_worker(k, s):
 @jit
 def hold(k, s, phase):
     """The process is frozen: slot s goes on with `phase` at the thaw; its deadlines still run."""
-    apart()
     slot = k.slots[s]
     slot.phase = phase
     slot.flags |= L.HELD
@@ -112,7 +109,6 @@ def after_cpu(k, s):
 @jit
 def run(k, s):
     """Go on with the step program of slot s until it has to wait."""
-    apart()
     slot = k.slots[s]
     station = k.stations[slot.st]
     row = k.rows[slot.pc]
@@ -143,7 +139,6 @@ def draw_step(k, s, dist):
 @jit
 def cpu_step(k, s):
     """Slot s has its worker (or is a probe): do the CPU step at hand."""
-    apart()
     slot = k.slots[s]
     work = draw_step(k, s, k.rows[slot.pc].dist)
     slot.pc += 1
@@ -169,7 +164,6 @@ def grant(k, s):
 @jit
 def call(k, s):
     """Nested call: a pooled connection if the row asks for one, then a child slot."""
-    apart()
     slot = k.slots[s]
     row = k.rows[slot.pc]
     if row.pool >= 0 and not slot.flags & L.POOLED:
@@ -192,7 +186,6 @@ def call(k, s):
 @jit
 def spawn(k, s):
     """The child slot of the call at hand."""
-    apart()
     c = allocate(k)
     slot, child = k.slots[s], k.slots[c]
     row = k.rows[slot.pc]
@@ -221,7 +214,6 @@ def spawn(k, s):
 @jit
 def give_pool(k, s):
     """Slot s gives its pooled connection to the next who waits."""
-    apart()
     slot = k.slots[s]
     if not slot.flags & L.POOLED:
         return
@@ -244,7 +236,6 @@ def give_pool(k, s):
 @jit
 def after_call(k, s):
     """The nested call of slot s ended with slot.outcome (or its pool wait did)."""
-    apart()
     slot = k.slots[s]
     row = k.rows[slot.pc]
     give_pool(k, s)
@@ -260,7 +251,6 @@ def after_call(k, s):
 @jit
 def off_work(k, s):
     """Slot s is no longer the service's: worker, memory and place in the count are given back."""
-    apart()
     slot = k.slots[s]
     if not slot.flags & L.ATWORK:
         return
@@ -278,7 +268,6 @@ def off_work(k, s):
 @jit
 def leave(k, s):
     """The service answers; over a silent edge the answer waits for a TCP retransmit."""
-    apart()
     slot = k.slots[s]
     off_work(k, s)
     if slot.flags & L.ZOMBIE:
