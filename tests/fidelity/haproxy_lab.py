@@ -18,6 +18,7 @@ from hasim.scenario import Scenario
 from hasim.sim.run import replicate
 from hasim.sim.trace import Trace
 
+SEED = 20260101
 MEASURED = Path(__file__).resolve().parent.parent / "measured"
 
 # The check of web-1 that begins here is the last good one before the fault.
@@ -77,8 +78,9 @@ web:
   on_sigterm: {{listener: close, in_flight: finish}}
   ops:
     get: {{path: /, io: {service}ms}}
+    put: {{path: /put, write: true, io: {service}ms}}
   health:
-    /health/live: {{cpu: 1ms}}  # it logged 0 to 2 ms
+    /health/live: {{cpu: {health}ms}}
   source: {{assume: "the laboratory's server"}}
 """
 GATE_YAML = """
@@ -187,11 +189,14 @@ def write_stack(
     connect_ms: int = 5000,
     balance: str = "roundrobin",
     boot: str = "0s",
+    health_ms: float = 1.0,
 ) -> None:
     """haproxy.cfg, stack.yaml and profile.yaml of the laboratory, changed as asked."""
     names = [f"web-{n}" for n in range(1, servers + 1)]
     lines = [f"    server {n} 10.0.1.10:{8080 + i} {check}" for i, n in enumerate(names, 1)]
-    plain = [f"  {n}: {{host: lab, service: web, port: {8080 + i}}}" for i, n in enumerate(names, 1)]
+    plain = [
+        f"  {n}: {{host: lab, service: web, port: {8080 + i}}}" for i, n in enumerate(names, 1)
+    ]
     if gate:
         plain[0] = plain[0].replace("service: web", "service: late")
     if gate:
@@ -209,7 +214,7 @@ def write_stack(
     (folder / "haproxy.cfg").write_text(config)
     text = STACK_YAML.format(servers="\n".join(plain), names=", ".join(names))
     (folder / "stack.yaml").write_text(text)
-    profile = PROFILE_YAML.format(service=service_ms, boot=boot)
+    profile = PROFILE_YAML.format(service=service_ms, boot=boot, health=health_ms)
     (folder / "profile.yaml").write_text(profile + (GATE_YAML if gate else ""))
 
 
@@ -312,3 +317,57 @@ def first(trace: Trace, words: str, since_s: float) -> float:
         float("nan"),
     )
 
+
+
+def play(
+    folder: Path,
+    faults: str,
+    *,
+    rate: float = 50.0,
+    seconds: float = 90.0,
+    client: str = "one-shot",
+    arrivals: str = "even",
+    phase_s: float | None = None,
+    number: int = 0,
+    op: str = "web/get",
+    **stack,
+) -> Trace:
+    """One run of the laboratory with requests kept. faults: the items of the YAML list.
+
+    phase_s pins web-1's check, so that a fault `at(phase_s)` meets that age of its last good one.
+    """
+    write_stack(folder, **stack)
+    pins = f"    phases: {{web/web-1: {PIN_S}}}\n" if phase_s is not None else ""
+    text = (
+        "version: 1\nstack: .\nloads:\n"
+        f"  load: {{executor: constant-arrival-rate, rate: {rate}, duration: {seconds}s,"
+        f" preAllocatedVUs: 50, maxVUs: 20000, arrivals: {arrivals}, gracefulStop: 2m,"
+        f" client: {client}, mix: {{{op}: 100%}}}}\n"
+        f"scenarios:\n  play:\n    load: load\n    faults: [{faults}]\n{pins}"
+    )
+    (folder / "scenarios.yaml").write_text(text)
+    file, built = load_scenarios(folder / "scenarios.yaml")
+    trace = replicate(built, file.scenarios[0], SEED, number, keep_requests=True)
+    assert not trace.void, trace.void
+    return trace
+
+
+def at(phase_s: float) -> str:
+    """The moment of a fault that long after the end of web-1's last good check."""
+    return f"{PIN_S + CHECK_S + phase_s:.4f}s"
+
+
+def failed(trace: Trace):
+    """The rows of requests that did not get a 200."""
+    return trace.requests[trace.requests["status"] != "200"]
+
+
+def codes(trace: Trace) -> set[str]:
+    """ "503 SC--" of every request that did not get a 200, as HAProxy's log has it."""
+    found = {f"{status} {letters}" for (_, status, letters), _ in trace.terminations}
+    return found - {"200 ----"}
+
+
+def said(trace: Trace, words: str, since_s: float = -1e9) -> list[float]:
+    """When the timeline has these words."""
+    return [m.t_s for m in trace.timeline if words in f"{m.event} {m.detail}" and m.t_s >= since_s]

@@ -106,8 +106,8 @@ def test_detection_comes_when_it_came(replayed, cell) -> None:
     assert all(why_detection_differs(lab.trials()[number]) for number, _ in far), far
 
 
-# Not reached, with its numbers: 13 of 19 trials lie within 40 ms (median 3 ms). Repairs 1.5 to 1.7 s
-# into a check are noticed about 100 ms later than simulated, those 1.0 to 1.4 s into it are not.
+# Not reached, with its numbers: 13 of 19 trials lie within 40 ms (median 3 ms). Repairs 1.5 to
+# 1.7 s into a check are noticed about 100 ms later than simulated, those 1.0 to 1.4 s are not.
 DROP = pytest.param(
     ("base", "drop"), marks=pytest.mark.xfail(reason="6 of 19 are 70 to 250 ms late, unexplained")
 )

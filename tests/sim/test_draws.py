@@ -160,7 +160,8 @@ def times(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
     assert rows is not None
     assert (rows["status"] == "200").all()
     rows = rows[np.argsort(rows["start_s"], kind="stable")]
-    return tuple(np.rint(rows[n] * 1e9).astype(np.int64) for n in ("start_s", "latency_s"))
+    begun, took = (np.rint(rows[n] * 1e9).astype(np.int64) for n in ("start_s", "latency_s"))
+    return begun, took
 
 
 def test_each_request_takes_what_numpys_words_say() -> None:

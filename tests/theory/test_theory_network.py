@@ -92,7 +92,7 @@ def sped_up(op: Op, factor: float) -> Op:
 
 
 MODEL_CASES = [
-    Case("models/mm1", model("mm1", 1200.0, "queue-1"), *mmc(500, 1000, 1)),
+    Case("models/mm1", model("mm1", 800.0, "queue-1"), *mmc(500, 1000, 1)),
     Case("models/mmc", model("mmc", 6000.0, "queue-1"), *mmc(240, 100, 3)),
 ]
 

@@ -34,7 +34,7 @@ CASES = [
     Case("M/D/1-PS", sharing(Dist("const", WORK), 3e6), MEAN),
     Case(
         "M/H2/1-PS",  # cv^2 2.28
-        sharing(Dist("hyperexp", table=((0.8, 0.6 * WORK), (0.2, 2.6 * WORK))), 5e6),
+        sharing(Dist("hyperexp", table=((0.8, 0.6 * WORK), (0.2, 2.6 * WORK))), 6.5e6),
         MEAN,
     ),
     Case(

@@ -14,6 +14,7 @@ from hasim.sim.kernel.checks import new_check
 from hasim.sim.kernel.cpu import charge, recompute, rescale, stop_cpu
 from hasim.sim.kernel.draw import uniform_at
 from hasim.sim.kernel.layout import entry, jit
+from hasim.sim.kernel.path import KILLED
 from hasim.sim.kernel.place import release, reply, serve_queue
 from hasim.sim.kernel.users import next_arrival
 from hasim.sim.kernel.work import off_work, pump
@@ -197,6 +198,8 @@ def shutdown_sessions(k, e):
             reply(k, s, HTTP_502, L.T_DH)
         elif slot.retries == 0 and slot.phase in (L.SYN, L.ARP, L.CONN):
             reply(k, s, EOF, L.T_D)
+        else:
+            slot.term = KILLED  # it has retried: only marked, and tries on to its end
 
 
 @entry

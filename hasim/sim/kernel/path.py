@@ -26,6 +26,7 @@ from hasim.sim.trace import APP_5XX, CLIENT_4XX, EOF, HTTP_502, HTTP_503, NO_ENT
 
 ARP_FAILS = 3 * L.NS  # source: reference/haproxy.md 1.4, "about 3 s of ARP probing"
 PURGE_DELAY = 5 * L.NS  # source: HAProxy manual 5.2, "pool-purge-delay"
+KILLED = 3  # a slot's term before its end: 1 refused, 2 timed out, 3 shut down at DOWN
 SYN_LATE = 22_000_000  # source: measured, Linux at 250 Hz: 8 to 36 ms after 1 s (timer wheel)
 TURN_AROUND = L.NS  # source: HAProxy manual 4.2 "retries": 1 s between retries on one server
 
@@ -146,6 +147,9 @@ def sent(k, s):
     edge = k.edges[slot.edge]
     slot.t_phase = L.FOREVER
     slot.trynum = 0
+    if slot.term == KILLED:
+        reply(k, s, HTTP_502, L.T_DH)
+        return
     if slot.flags & L.CHECK:
         slot.t_try = k.g[L.NOW]
         if slot.op < 0:
@@ -257,7 +261,8 @@ def give_up(k, s, timed_out):
     if timed_out and silent:
         reply(k, s, EOF, L.T_EOFC)
     else:
-        reply(k, s, HTTP_503, L.T_SCT if slot.term == 2 else L.T_SC)
+        letters = L.T_SCT if slot.term == 2 else L.T_SC
+        reply(k, s, HTTP_503, L.T_DC if slot.term == KILLED else letters)
 
 
 @jit

@@ -17,7 +17,7 @@ from hasim.sim.kernel.layout import jit
 from hasim.sim.trace import OK
 
 # Retransmits of TCP: 200 ms (TCP_RTO_MIN) and a round trip, doubled each time, each up to an eighth
-# late (timer wheel). Source: measured, idle connections came back 27 to 28 s after a loss (127 RTO).
+# late (timer wheel). Source: measured, idle connections came back 27 to 28 s later (127 RTO).
 RTO = 216 * L.NS // 1000
 
 
