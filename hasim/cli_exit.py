@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import typer
@@ -23,12 +23,12 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
-        _end_on_sigterm()
         try:
-            command(*args, **kwargs)
-            sys.stdout.flush()
+            with _ends_on_signals():
+                command(*args, **kwargs)
+                sys.stdout.flush()
         except KeyboardInterrupt:
-            say("interrupted; nothing was written")
+            say("interrupted")
             raise typer.Exit(Exit.INTERRUPTED) from None
         except InputError as error:
             for finding in dict.fromkeys(error.findings):
@@ -64,19 +64,37 @@ def usage(text: str) -> NoReturn:
     raise typer.BadParameter(text)
 
 
-def _end_on_sigterm() -> None:
-    """SIGTERM ends a command as Ctrl-C does; tidying up after the first is not disturbed."""
+_stopped = threading.Event()
+
+
+def check_stopped() -> None:
+    """Raise KeyboardInterrupt if a signal wanted it and the exception was lost in a callback."""
+    if _stopped.is_set():
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _ends_on_signals() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does."""
+    stops = (signal.SIGINT, signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread():
+        yield
         return
 
     def stop(*_: object) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+        _stopped.set()
         raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:
+    _stopped.clear()
+    before = {number: signal.getsignal(number) for number in stops}
+    for number in stops:
+        if before[number] is not signal.SIG_IGN:
             signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in stops:
+            signal.signal(number, before[number])
 
 
 def _cannot(error: OSError) -> NoReturn:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hasim.errors import Finding, InputError
-from hasim.model import Stack
-from hasim.project import Project, open_project
 from hasim.source import Span
+
+if TYPE_CHECKING:
+    from hasim.model import Stack
+    from hasim.project import Project
 
 
 def show(what: str, path: Path, stack: Path | None) -> None:
@@ -21,6 +24,8 @@ def show(what: str, path: Path, stack: Path | None) -> None:
     if rows is not None:
         _print(rows())
         return
+    from hasim.project import open_project
+
     project = open_project(path, stack)
     if what == "scenarios":
         _print(scenarios(project))

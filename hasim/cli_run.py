@@ -10,12 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hasim.cli_exit import say, usage
+from hasim.cli_exit import check_stopped, say, usage
 from hasim.errors import Exit, InputError, SimulationBug
 from hasim.project import Project, open_project
 from hasim.runner import Progress
 from hasim.runner import run as simulate
 from hasim.verdict import Verdict
+from hasim.workers import ReplicationBug
 
 FORMATS = ("text", "json", "junit", "github", "markdown")
 
@@ -60,9 +61,10 @@ class Options:
             if name not in FORMATS:
                 usage(f"--format {name}: one of {', '.join(FORMATS)}")
             made.append((name, file))
-        if not any(file == "" for _, file in made):
+        shown = [name for name, file in made if not file]
+        if not shown:
             made.append(("text", ""))
-        if os.environ.get("CI") and "github" not in [name for name, _ in made]:
+        if os.environ.get("CI") and shown in ([], ["text"]):  # never into JSON for a program
             made.append(("github", ""))
         return made
 
@@ -93,7 +95,8 @@ def run(options: Options) -> Exit:
                 say=watch.say,
             )
         except SimulationBug as bug:
-            bug.add_note(f"to see it again: {replay_command(options, project, bug)}")
+            if isinstance(bug, ReplicationBug):
+                bug.add_note(f"to see it again: {replay_command(options, project, bug)}")
             raise
     for name, file in outputs:
         _print(verdict, project, name, file, options.no_color)
@@ -113,17 +116,18 @@ def opened(options: Options) -> Project:
     return project
 
 
-def replay_command(options: Options, project: Project, bug: SimulationBug) -> str:
+def replay_command(options: Options, project: Project, bug: ReplicationBug) -> str:
     """The command that stops at the same bug: one scenario, up to the replication, no workers."""
     assert project.file is not None
     seed = project.file.seed if options.seed is None else options.seed
-    words = ["hasim", "run", str(options.scenarios), getattr(bug, "scenario", "")]
+    words = ["hasim", "run", str(options.scenarios), bug.scenario]
     if options.stack is not None:
         words += ["--stack", str(options.stack)]
     for text in options.set_:
         words += ["--set", text]
-    upto = getattr(bug, "replication", 0) + 1
-    return shlex.join([*words, "--seed", str(seed), "--replications", str(upto), "--jobs", "1"])
+    return shlex.join(
+        [*words, "--seed", str(seed), "--replications", str(bug.replication + 1), "--jobs", "1"]
+    )
 
 
 # ---- output --------------------------------------------------------------------------------------
@@ -189,6 +193,7 @@ class _Watch:
 
     def tell(self, news: Progress) -> None:
         """Called for every piece of work that is done."""
+        check_stopped()
         if self.bars is not None:
             if news.scenario not in self.rows:
                 self.rows[news.scenario] = self.bars.add_task(news.scenario, total=news.wanted)

@@ -12,10 +12,11 @@ from hasim.scenario import Scenario
 from hasim.sim import arrays
 from hasim.sim.engine import Engine
 from hasim.sim.instances import Machine
-from hasim.sim.run import _why_void, warm_up
-from hasim.sim.tables import compile_stack
+from hasim.sim.programs import compile_stack
+from hasim.sim.run import _why_void
 from hasim.sim.up import boot
 from hasim.source import Span
+from hasim.workers import warm
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def boot_stacks(
     assert project.file is not None
     seed = project.file.seed if seed is None else seed
     tasks = make_tasks(project, names, settings, seed)
-    warm_up(say)
+    warm(say)
     different: dict[tuple[tuple[str, str], ...], tuple[Stack, Scenario]] = {}
     for task in tasks:
         key = tuple(sorted(task.scenario.settings.items()))

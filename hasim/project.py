@@ -75,9 +75,10 @@ def check(
     if not path.exists():
         raise InputError([Finding("error", "HA104", f"there is no file or folder '{path}'")])
     file, found = read_scenarios(path)
-    if file is None and stack is None:
+    named = stack if stack is not None else _stack_of(file, path)
+    if named is None:
         return Project(None, None, tuple(found), path.parent, path=path)
-    folder = Path(stack) if stack is not None else path.parent / (file.stack if file else ".")
+    folder = Path(named) if stack is not None else path.parent / named
     return _read(file, found, folder, path, env or {})
 
 
@@ -144,10 +145,27 @@ def inputs(project: Project) -> list[tuple[str, str, str]]:
     return found
 
 
+def _stack_of(file: ScenarioFile | None, path: Path) -> str | None:
+    """The folder that a scenario file names, even if the rest of it cannot be used."""
+    if file is not None:
+        return file.stack
+    tree = _tree(path)
+    named = tree.get("stack") if isinstance(tree, dict) else None
+    return named if isinstance(named, str) and "\0" not in named else None
+
+
+def _tree(path: Path) -> Any:
+    """A YAML file as plain dicts and lists, as far as it can be read."""
+    try:
+        node, _ = parse(path.read_bytes(), path.name)
+    except OSError:
+        return None
+    return plain(node) if node else None
+
+
 def _scripts(path: Path) -> list[Path]:
     """The k6 scripts that loads and budgets come `from`: beside the file, or in its stack."""
-    node, _ = parse(path.read_bytes(), path.name)
-    tree = plain(node) if node else {}
+    tree = _tree(path)
     names = dict.fromkeys(_values(tree, "from"))
     places = ("", tree["stack"]) if isinstance(tree, dict) else ()
     found = []

@@ -7,30 +7,32 @@ core waits for the end of a scenario. Results depend on files, scenario, seed an
 from __future__ import annotations
 
 import math
+import shutil
 import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import ExitStack, contextmanager
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import hasim
 from hasim import stats
-from hasim.errors import Finding, InputError
+from hasim.errors import Finding, InputError, SimulationBug
 from hasim.metrics import budget_findings
 from hasim.model import Stack
 from hasim.project import Project, inputs, open_project
 from hasim.read.scenarios import select
+from hasim.report import tables
 from hasim.report.runfolder import RunFolder
 from hasim.scenario import Scenario
-from hasim.sim.run import default_jobs, warm_up
+from hasim.sim.run import default_jobs
 from hasim.sim.trace import Trace
 from hasim.stack import with_settings
 from hasim.verdict import ScenarioVerdict, Verdict, assemble, decide
 from hasim.verdict_measure import Measured
-from hasim.workers import Pool, Task, explain_one, simulate_chunk
+from hasim.workers import STOPS, Pool, Task, explain_one, simulate_chunk, warm
 
 CHUNK_S = 0.1  # less than this and workers wait for work to be handed over
 QUICK = 10  # --quick: one replication in so many
@@ -77,15 +79,20 @@ def run(
     assert project.file is not None
     assert project.stack is not None
     seed = project.file.seed if seed is None else seed
-    tasks = make_tasks(project, names, settings or {}, seed, replications, quick, keep_requests)
+    tasks = make_tasks(project, names, settings or {}, seed, replications, quick)
     files = inputs(project)
     with ExitStack() as held:
-        folder = None
+        held.callback(_listen_again, signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        folder: _Folder | None = None
         if out is not None:
             check_out(Path(out))
             texts = {path: text for path, text, _ in files}
-            folder = held.enter_context(RunFolder(Path(out), texts, everything))
-        warm_up(say or (lambda text: None))
+            folder = _Folder(Path(out), texts, everything)
+            held.enter_context(folder)
+            if keep_requests:
+                tasks = [replace(task, spool=folder.spool()) for task in tasks]
+        held.callback(signal.pthread_sigmask, signal.SIG_BLOCK, STOPS)  # the end is not disturbed
+        warm(say or (lambda text: None))
         judged = []
         with Pool(tasks, jobs or default_jobs()) as pool:
             for verdict, traces in judge_all(tasks, pool, progress or (lambda news: None)):
@@ -96,8 +103,7 @@ def run(
         whole = assemble(project.stack, seed, judged, hasim.__version__, also, quick)
         if folder is not None:
             folder.finish(whole)
-            with _undisturbed():
-                held.close()  # renames the run folder
+            folder.join_requests()
     return whole
 
 
@@ -109,7 +115,6 @@ def make_tasks(
     seed: int,
     replications: int = 0,
     quick: bool = False,
-    keep_requests: bool = False,
 ) -> list[Task]:
     """The chosen scenarios with their stacks. InputError with all that is wrong with them."""
     assert project.file is not None
@@ -129,7 +134,7 @@ def make_tasks(
             found += [replace(f, span=project.here(f.span)) for f in error.findings]
             continue
         found += budget_findings(scenario, stacks[key])
-        tasks.append(Task(stacks[key], scenario, seed, keep_requests))
+        tasks.append(Task(stacks[key], scenario, seed))
     if found:
         raise InputError(dict.fromkeys(found))
     return tasks
@@ -154,6 +159,28 @@ def _stack(project: Project, scenario: Scenario) -> Stack:
     if not scenario.settings:
         return project.stack
     return with_settings(project.folder, scenario.settings)
+
+
+class _Folder(RunFolder):
+    """A run folder whose raw requests come from files that the workers wrote."""
+
+    _spool: Path | None = None
+
+    def spool(self) -> Path:
+        """The folder for raw requests, a part of the unfinished run folder."""
+        self._spool = self._temp / ".requests"
+        self._spool.mkdir(exist_ok=True)
+        return self._spool
+
+    def join_requests(self) -> None:
+        """requests.csv.gz: one gzip member per replication, in their order."""
+        if self._spool is None:
+            return
+        with (self._temp / "requests.csv.gz").open("wb") as out:
+            out.write(tables.pack(tables.REQUESTS, []))
+            for part in sorted(self._spool.iterdir()):
+                out.write(part.read_bytes())
+        shutil.rmtree(self._spool)
 
 
 def check_out(out: Path) -> None:
@@ -244,7 +271,10 @@ def _submit_next(works: Sequence[_Work], pool: Pool, running: dict[Future, _Work
 
 def _take(work: _Work, future: Future, tell: Tell) -> None:
     """Put a result where it belongs."""
-    result = future.result()
+    try:
+        result = future.result()
+    except BrokenProcessPool:
+        raise SimulationBug("a worker process was killed; was there too little memory?") from None
     name, wanted = work.task.scenario.name, work.looks[work.look]
     if work.verdict is not None:
         causes = (*work.verdict.causes, *result)
@@ -258,17 +288,8 @@ def _take(work: _Work, future: Future, tell: Tell) -> None:
     tell(Progress(name, len(work.results), work.looks[work.look]))
 
 
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Signals that would end the run come too late: it is complete and only to be renamed."""
-    stops = {signal.SIGINT, signal.SIGTERM}
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, stops)
-    try:
-        yield
-        while late := signal.sigpending() & (stops - set(before)):
-            signal.sigwait(late)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _listen_again(mask: set[int | signal.Signals]) -> None:
+    """Signals that came while the run folder was renamed, or removed, came too late."""
+    while late := signal.sigpending() & STOPS:
+        signal.sigwait(late)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -11,9 +11,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +23,10 @@ import numpy as np
 from hasim.causes import Cause, explain
 from hasim.errors import SimulationBug
 from hasim.model import Stack
+from hasim.report import tables
 from hasim.scenario import Scenario
-from hasim.sim.run import replicate
+from hasim.sim.kernel import is_compiled
+from hasim.sim.run import replicate, warm_up
 from hasim.sim.trace import Trace
 from hasim.verdict_measure import Measured, measure
 
@@ -45,7 +49,7 @@ class Task:
     stack: Stack
     scenario: Scenario
     seed: int
-    keep_requests: bool = False
+    spool: Path | None = None  # where raw requests go, if they are wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class Chunk:
     elapsed_s: float
 
 
+STOPS = {signal.SIGINT, signal.SIGTERM}
 _TASKS: list[Task] = []  # in a worker: inherited by fork, so that no stack is ever pickled
 
 
@@ -66,7 +71,9 @@ def simulate_chunk(index: int, numbers: Sequence[int]) -> Chunk:
     task = _TASKS[index]
     measured, traces = [], []
     for number in numbers:
-        trace = _replicate(task, number)
+        trace = _replicate(task, number, task.spool is not None)
+        if task.spool is not None:
+            _spool(task.spool / spooled(index, number), trace)
         measured.append(measure(task.scenario, task.stack, trace))
         traces.append(slim(trace))
     return Chunk(tuple(measured), tuple(traces), time.perf_counter() - begun)
@@ -78,12 +85,23 @@ def explain_one(index: int, number: int) -> tuple[Cause, ...]:
     return explain(task.scenario, task.stack, _replicate(task, number))
 
 
-def _replicate(task: Task, number: int) -> Trace:
+def _replicate(task: Task, number: int, keep_requests: bool = False) -> Trace:
     try:
-        return replicate(task.stack, task.scenario, task.seed, number, task.keep_requests)
+        return replicate(task.stack, task.scenario, task.seed, number, keep_requests)
     except Exception as error:
         text = f"{task.scenario.name}, replication {number}: {type(error).__name__}: {error}"
         raise ReplicationBug(text, task.scenario.name, number) from error
+
+
+def spooled(index: int, number: int) -> str:
+    """The name of the file for the raw requests of one replication."""
+    return f"{index:05d}-{number:06d}.csv.gz"
+
+
+def _spool(path: Path, trace: Trace) -> None:
+    """Raw requests go to disk at once: there are millions of them. A gzip member, no header."""
+    rows = list(tables.request_rows(trace))
+    path.write_bytes(tables.pack(rows[0], rows[1:]) if rows else b"")
 
 
 def slim(trace: Trace) -> Trace:
@@ -97,6 +115,7 @@ def slim(trace: Trace) -> Trace:
         probe_start_s=none,
         probe_latency_s=none,
         probe_outcome=none,
+        requests=None,
     )
 
 
@@ -119,7 +138,8 @@ class Pool:
             context = multiprocessing.get_context("fork")
             before = set(multiprocessing.active_children())
             self._executor = ProcessPoolExecutor(self.jobs, context, _begin)
-            self._executor.submit(os.getpid).result()  # all workers are forked at the first task
+            with undisturbed():  # an exception in the hooks of fork() would be lost
+                self._executor.submit(os.getpid)  # all workers are forked at the first task
             self._children = [c for c in multiprocessing.active_children() if c not in before]
         return self
 
@@ -144,10 +164,39 @@ class Pool:
         self._executor.shutdown(wait=True, cancel_futures=True)
 
 
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Signals that end the run wait until the end of the block."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def warm(say: Callable[[str], None]) -> None:
+    """Load the compiled kernel. Compiling takes much memory, so a process of its own does it."""
+    if not is_compiled():
+        say("compiling the request kernel (once on this machine)")
+        child = multiprocessing.get_context("fork").Process(target=warm_up, args=(_silent,))
+        with undisturbed():
+            child.start()
+        try:
+            child.join()
+        finally:
+            child.kill()
+    warm_up(_silent)
+
+
+def _silent(text: str) -> None:
+    pass
+
+
 def _begin() -> None:
     """A worker leaves Ctrl-C to its parent and ends with it, however the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     parent = multiprocessing.parent_process()
 
     def follow() -> None:

@@ -23,6 +23,7 @@ from hasim.sim.instances import Machine
 from hasim.sim.kernel import commands
 from hasim.sim.kernel import layout as L
 from hasim.sim.programs import compile_stack
+from hasim.sim.request_rows import request_rows
 from hasim.sim.sampler import Sampler
 from hasim.sim.tables import ns
 from hasim.sim.trace import BUCKETS, OUTCOMES, Trace
@@ -100,7 +101,7 @@ def _trace(engine: Engine, sampler: Sampler, faults: Faults, replication: int, v
     requests = None
     if engine.scenario_keeps_requests():
         engine.flush_requests()
-        requests = np.concatenate(engine.requests)
+        requests = request_rows(np.concatenate(engine.requests), tables, engine.start_ns)
     return Trace(
         scenario=engine.scenario.name,
         replication=replication,
