@@ -141,12 +141,13 @@ def start_load(k, t: Tables, scenario: Scenario, start_ns: int):
     load = scenario.load
     first: list[tuple[int, int]] = []
     rates = rate_pieces(load, start_ns) if is_open_loop(load) else []
-    flat = []
+    flat: list[tuple[int, int, int]] = []
     if not is_open_loop(load):
-        for u, spans in enumerate(user_spans(load, start_ns)):
-            k.users[u]["span"], k.users[u]["last_span"] = len(flat), len(flat) + len(spans)
-            flat += spans
-            first.append((int(k.g[L.NODE_USER]) + u, spans[0][0]))
+        own = user_spans(load, start_ns)
+        ends = np.cumsum([len(spans) for spans in own])
+        k.users["last_span"][: len(own)] = ends
+        k.users["span"][1 : len(own)] = ends[:-1]
+        flat = [span for spans in own for span in spans]
     k = k.replace(
         spans=np.array([*flat, (0, 0, 0)], L.SPAN),
         rates=np.array([_rate(r) for r in rates] or [(0, 0, 0.0, 0.0, 0.0)], L.RATE),

@@ -16,9 +16,8 @@ import simpy
 from hasim.errors import SimulationBug
 from hasim.scenario import Scenario
 from hasim.sim import arrays
-from hasim.sim.kernel import commands
+from hasim.sim.kernel import door
 from hasim.sim.kernel import layout as L
-from hasim.sim.kernel.loop import advance
 from hasim.sim.programs import health_operation
 from hasim.sim.tables import Tables
 from hasim.sim.trace import Mark
@@ -43,7 +42,7 @@ class Engine(World):
         self.k = arrays.build(
             tables, scenario, seed, replication, options.get("keep_requests", False)
         )
-        commands.count_all(self.k)
+        door.count_all(self.k)
         self.marks: list[tuple] = []
         self.requests: list[np.ndarray] = []
         self._checks: dict[int, simpy.Event] = {}
@@ -69,7 +68,7 @@ class Engine(World):
         """One control event, or the notices before it; False when end_ns is reached."""
         env = self.env
         peek = env.peek()
-        advance(self.k, int(min(peek, end_ns)))
+        door.advance(self.k, int(min(peek, end_ns)))
         if self.k.g[L.BUG]:
             raise SimulationBug(f"data plane stopped with code {int(self.k.g[L.BUG])}")
         if self.k.g[L.NOTES]:
@@ -132,7 +131,7 @@ class Engine(World):
         self._now()
         command(self.k, *args)
         if self.k.g[L.READY_HEAD] != self.k.g[L.READY_TAIL]:
-            advance(self.k, int(self.env.now))
+            door.advance(self.k, int(self.env.now))
 
     def _now(self) -> None:
         """Commands act at the control plane's time, which the data plane has reached."""
@@ -145,15 +144,16 @@ class Engine(World):
         self.start_ns = int(self.env.now)
         self._now()
         self.k, first = arrays.start_load(self.k, self.tables, self.scenario, self.start_ns)
+        door.start_users(self.k)
         for node, t in first:
             if t >= 0:
-                commands.start_node(self.k, node, t)
+                door.start_node(self.k, node, t)
             else:
-                commands.start_arrivals(self.k, node - int(self.k.g[L.NODE_GEN]))
+                door.start_arrivals(self.k, node - int(self.k.g[L.NODE_GEN]))
 
     # ---- randomness and timeline -------------------------------------------------------------
     def draw(self, process: str, tick: int, purpose: str = "") -> float:
-        return commands.uniform(self.k, tick, _stream(process, purpose))
+        return door.uniform(self.k, tick, _stream(process, purpose))
 
     def log(
         self,
@@ -192,28 +192,28 @@ class Engine(World):
             b = self.tables.balancer_of[instance]
             ways = [e for e in self.tables.edges if e.target == instance and not e.server]
             silent = any(self.k.edges[self.tables.edge_of[e]]["connect"] >= L.SILENT for e in ways)
-            self._do(commands.crash_balancer, b, silent)
+            self._do(door.crash_balancer, b, silent)
             for edge in self.tables.edges:
                 if edge.source.startswith(f"{instance}/"):
                     self.stop_repeat(edge)
         elif self._station(instance) >= 0:
-            self._do(commands.crash, self._station(instance))
+            self._do(door.crash, self._station(instance))
 
     def freeze(self, instance: str) -> None:
         if instance in self.tables.balancer_of:
-            self._do(commands.freeze_balancer, self.tables.balancer_of[instance])
+            self._do(door.freeze_balancer, self.tables.balancer_of[instance])
         else:
-            self._do(commands.freeze, self._station(instance))
+            self._do(door.freeze, self._station(instance))
 
     def thaw(self, instance: str) -> None:
         if instance in self.tables.balancer_of:
-            self._do(commands.thaw_balancer, self.tables.balancer_of[instance])
+            self._do(door.thaw_balancer, self.tables.balancer_of[instance])
         else:
-            self._do(commands.thaw, self._station(instance))
+            self._do(door.thaw, self._station(instance))
 
     def close_idle(self, instance: str) -> None:
         if self._station(instance) >= 0:
-            self._do(commands.close_idle, self._station(instance))
+            self._do(door.close_idle, self._station(instance))
 
     def drained(self, instance: str) -> simpy.Event:
         st = self._station(instance)
@@ -225,7 +225,7 @@ class Engine(World):
         return event
 
     def set_speed(self, instance: str, factor: float) -> None:
-        self._do(commands.set_speed, self._station(instance), float(factor))
+        self._do(door.set_speed, self._station(instance), round(factor * 1e9))
 
     def set_health(self, instance: str, url: str, status: int) -> None:
         op = self.k.ops[health_operation(self.tables, instance, url)]
@@ -240,23 +240,23 @@ class Engine(World):
         return self.tables.edge_of[edge]
 
     def set_connect(self, edge: Edge, outcome: int) -> None:
-        self._do(commands.set_connect, self._edge(edge), outcome)
+        self._do(door.set_connect, self._edge(edge), outcome)
 
     def set_delay(self, edge: Edge, extra_s: float) -> None:
         base = self.tables.rows["edges"][self._edge(edge)]["rtt"]
         self.k.edges[self._edge(edge)]["rtt"] = base + round(extra_s * NS)
 
     def set_rotation(self, edge: Edge, usable: bool, running: bool) -> None:
-        self._do(commands.set_rotation, self._edge(edge), int(usable), int(running))
+        self._do(door.set_rotation, self._edge(edge), int(usable), int(running))
 
     def set_weight(self, edge: Edge, sixteenths: int) -> None:
-        self._do(commands.set_weight, self._edge(edge), sixteenths)
+        self._do(door.set_weight, self._edge(edge), sixteenths)
 
     def set_maxconn(self, edge: Edge, maxconn: int) -> None:
-        self._do(commands.set_maxconn, self._edge(edge), maxconn)
+        self._do(door.set_maxconn, self._edge(edge), maxconn)
 
     def shutdown_sessions(self, edge: Edge) -> None:
-        self._do(commands.shutdown_sessions, self._edge(edge))
+        self._do(door.shutdown_sessions, self._edge(edge))
 
     def check(self, edge: Edge, plan: CheckPlan) -> simpy.Event:
         number = self._next_check
@@ -266,7 +266,7 @@ class Engine(World):
         if plan.kind == "http":
             op = health_operation(self.tables, edge.target, plan.url)
         self._do(
-            commands.submit_check,
+            door.submit_check,
             self._edge(edge),
             op,
             number,
@@ -289,7 +289,7 @@ class Engine(World):
         row["drift_stream"] = _stream(pace.process, "drift")
         row["spread_stream"] = _stream(pace.process, "spread")
         event = self._waiting[L.N_REPEAT, e] = self.env.event()
-        self._do(commands.start_repeat, e, due_ns)
+        self._do(door.start_repeat, e, due_ns)
         return event
 
     def _repeated(self, e: int, code: int) -> Repeated:
@@ -300,7 +300,7 @@ class Engine(World):
         e = self._edge(edge)
         event = self._waiting.pop((L.N_REPEAT, e), None)
         if event is not None:
-            self._do(commands.stop_repeat, e)
+            self._do(door.stop_repeat, e)
             event.succeed(self._repeated(e, 0))
 
     def adopt_check(self, edge: Edge, plan: CheckPlan) -> simpy.Event:
@@ -308,7 +308,7 @@ class Engine(World):
         self._next_check += 1
         event = self._checks[number] = self.env.event()
         times = plan.connect_by, plan.answer_by, plan.answer_within
-        self._do(commands.adopt_check, self._edge(edge), number, *times)
+        self._do(door.adopt_check, self._edge(edge), number, *times)
         return event
 
     def observed(self, edge: Edge) -> simpy.Event:
@@ -318,7 +318,7 @@ class Engine(World):
 
     def segment(self) -> None:
         """A fault or a repair happens now: the windows of design.md section 4 divide here."""
-        self._do(commands.open_segment, 1)
+        self._do(door.open_segment, 1)
 
     # ---- views -------------------------------------------------------------------------------
     def inflight(self, instance: str) -> int:

@@ -20,7 +20,7 @@ from hasim.sim import arrays
 from hasim.sim.engine import Engine
 from hasim.sim.faults import Faults
 from hasim.sim.instances import Machine
-from hasim.sim.kernel import commands
+from hasim.sim.kernel import door
 from hasim.sim.kernel import layout as L
 from hasim.sim.programs import compile_stack
 from hasim.sim.request_rows import request_rows
@@ -50,7 +50,7 @@ def replicate(
         end = engine.start_ns + ns(scenario.load.duration_s)
         engine.run_until(end + 1)
         _drain(engine, end + ns(min(scenario.load.graceful_stop_s, 3600.0)))
-        commands.close_books(engine.k)
+        door.close_books(engine.k)
         _assert_books(engine)
     return _trace(engine, sampler, faults, replication, void)
 

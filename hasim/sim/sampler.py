@@ -7,7 +7,7 @@ from collections.abc import Generator
 import numpy as np
 
 from hasim.sim.engine import Engine
-from hasim.sim.kernel import commands
+from hasim.sim.kernel import door
 from hasim.sim.kernel import layout as L
 from hasim.sim.trace import BUCKETS, bucket_edges_s
 from hasim.sim.world import NS
@@ -40,14 +40,14 @@ class Sampler:
         """The control process; starts with the load."""
         engine, out = self.engine, self.out
         n = self.n["stations"]
-        commands.charge_all(engine.k)
+        door.charge_all(engine.k)
         cpu = engine.k.stations["cpu_ns"][:n].copy()
         throttled = engine.k.stations["throttled_ns"][:n].copy()
         dropped = 0
         for t in range(self.seconds):
             yield engine.env.timeout(NS)
             engine.k.g[L.NOW] = engine.env.now
-            commands.charge_all(engine.k)
+            door.charge_all(engine.k)
             k = engine.k
             x = k.stations[:n]
             out["cpu_s"][t] = (x["cpu_ns"] - cpu) * 1e-9

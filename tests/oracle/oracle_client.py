@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from hasim.sim.trace import EOF, NO_ENTRY, OK, OPEN, TIMEOUT
 from oracle_clock import NEVER, SECOND, Timed
 from oracle_path import CLIENT, Request
 from oracle_random import Demand, philox, quantile_ns, unit
+
+from hasim.sim.trace import EOF, NO_ENTRY, OK, OPEN, TIMEOUT
 
 ARRIVALS = 1 << 40
 

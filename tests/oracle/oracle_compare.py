@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from oracle_clock import SECOND
+from oracle_engine import Line, Oracle
 
 from hasim.model import Stack
 from hasim.scenario import Scenario
 from hasim.sim import arrays
 from hasim.sim.engine import Engine
-from hasim.sim.kernel import commands
+from hasim.sim.kernel import door
 from hasim.sim.kernel import layout as L
 from hasim.sim.programs import compile_stack
-from oracle_clock import SECOND
-from oracle_engine import Line, Oracle
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def run_kernel(case: Case) -> Outcome:
     if not started:
         engine.start_load()
     engine.run_until(case.end_ns)
-    commands.close_books(engine.k)
+    door.close_books(engine.k)
     engine.flush_requests()
     rows = np.concatenate(engine.requests)
     lines = [_line(tables, r) for r in rows.tolist()]

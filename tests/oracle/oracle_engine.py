@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, NamedTuple
 
-from hasim.model import INF, Stack
-from hasim.scenario import Scenario
-from hasim.sim.trace import EOF, OPEN
-from hasim.sim.traffic import is_open_loop, rate_pieces, user_spans
 from oracle_client import Arrivals, User
 from oracle_clock import NEVER, SECOND, Clock
 from oracle_haproxy import REFUSED, SILENT, Backend, Balancer, Server, Way
 from oracle_path import Request
 from oracle_service import Machine, Operation, Pool, Row, Station
+
+from hasim.model import INF, Stack
+from hasim.scenario import Scenario
+from hasim.sim.trace import EOF, OPEN
+from hasim.sim.traffic import is_open_loop, rate_pieces, user_spans
 
 RETRY_WORDS = {
     "empty-response": {"empty-response"},

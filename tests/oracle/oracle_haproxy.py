@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from hasim.sim.trace import EOF, HTTP_502
 from oracle_clock import NEVER, SECOND, Clock
+
+from hasim.sim.trace import EOF, HTTP_502
 
 if TYPE_CHECKING:
     from oracle_path import Request

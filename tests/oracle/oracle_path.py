@@ -11,6 +11,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from oracle_clock import NEVER, SECOND, Timed
+from oracle_haproxy import CONNECTS, NO_ROUTE, REFUSED, SILENT, Server
+from oracle_work import Work
+
 from hasim.sim.trace import (
     APP_5XX,
     CLIENT_4XX,
@@ -22,9 +26,6 @@ from hasim.sim.trace import (
     OK,
     TIMEOUT,
 )
-from oracle_clock import NEVER, SECOND, Timed
-from oracle_haproxy import CONNECTS, NO_ROUTE, REFUSED, SILENT, Server
-from oracle_work import Work
 
 if TYPE_CHECKING:
     from oracle_haproxy import Backend

@@ -7,8 +7,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hasim.model import Instance, Service, Step
 from oracle_clock import NEVER, SECOND, Clock, Timed
+
+from hasim.model import Instance, Service, Step
 
 if TYPE_CHECKING:
     from oracle_haproxy import Backend

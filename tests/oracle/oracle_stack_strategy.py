@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hypothesis import strategies as st
+from oracle_clock import SECOND
+from oracle_compare import Case
 
 from hasim.model import (
     INF,
@@ -24,8 +26,6 @@ from hasim.model import (
     Step,
 )
 from hasim.scenario import Client, FlowStep, Load, Scenario
-from oracle_clock import SECOND
-from oracle_compare import Case
 
 pick = st.sampled_from
 flag = st.booleans()

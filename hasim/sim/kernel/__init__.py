@@ -14,6 +14,7 @@ users     clients: iterations, arrivals, probes, the way in
 checks    health checks
 loop      advance(): the event loop
 commands  what the control plane may do to all of it
+door      the one entry point from Python
 
 Functions call only upwards in this list; work for another slot goes through the ready list, so
 there is no recursion. Nothing here allocates.
@@ -45,7 +46,7 @@ CACHE_FOLDER = _cache_folder()
 
 def is_compiled() -> bool:
     """Has this very kernel been compiled on this machine before?"""
-    return CACHE_FOLDER.is_dir() and any(CACHE_FOLDER.rglob("loop.advance*.nbc"))
+    return CACHE_FOLDER.is_dir() and any(CACHE_FOLDER.rglob("door.perform*.nbc"))
 
 
 def _use_cache_folder() -> None:

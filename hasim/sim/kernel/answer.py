@@ -12,6 +12,8 @@ from hasim.sim.trace import BUCKETS, EOF, LOW, OK, OPEN, OUTCOMES, SUB, TIMEOUT
 
 N_OUTCOMES = len(OUTCOMES)
 N_TERMS = len(L.TERMS)
+CYCLE = 100_000  # source: assumption, 0.1 ms of a load generator's own time per iteration
+JITTER = np.uint64(1 << 63)  # the path of a client's own retries; those of calls are far below
 REPEATED = -2  # slot.check of a repeated check: REPEATED - its edge
 
 
@@ -146,8 +148,12 @@ def leave_frontend(k, bal):
 
 
 @jit
-def user_next(k, u):
-    """The user's request is over: think, or give the user back to the arrival executor."""
+def user_next(k, u, took):
+    """The user's request is over: think, or give the user back to the arrival executor.
+
+    took: how long it was. A client that does not think and is refused at once still needs time
+    to try again.
+    """
     user = k.users[u]
     user.slot = -1
     user.flow += 1
@@ -160,7 +166,7 @@ def user_next(k, u):
             k.g[L.FREE_USER] = u
             return
     user.state = L.THINKING
-    schedule(k, k.g[L.NODE_USER] + u, k.g[L.NOW] + user.think)
+    schedule(k, k.g[L.NODE_USER] + u, k.g[L.NOW] + max(user.think, 0 if took > 0 else CYCLE))
 
 
 @jit
@@ -213,7 +219,7 @@ def try_again(k, s, outcome, reusable):
         return n
     new.tries = tries + 1
     k.g[L.CLIENT_RETRIED] += 1
-    block = words(k, new.ordinal, new.entity, np.uint64(7), np.uint64(tries))
+    block = words(k, new.ordinal, new.entity, JITTER, np.uint64(tries))
     jitter = 1.0 + k.g[L.JITTER_PPM] * 1e-6 * (2.0 * unit(block[0]) - 1.0)
     new.phase = L.BACKOFF
     new.t_phase = k.g[L.NOW] + np.int64(k.g[L.CLIENT_BACKOFF] * (1 << min(tries, 16)) * jitter)
@@ -255,7 +261,7 @@ def answer(k, s, outcome, reusable):
     k.users[u].t_last = k.g[L.NOW]
     if outcome == OPEN:
         k.g[L.INTERRUPTED] += 1
-    user_next(k, u)
+    user_next(k, u, k.g[L.NOW] - slot.t_begin)
     return False
 
 

@@ -12,8 +12,7 @@ from hasim.sim.kernel.balance import count_usable, enter_ring
 from hasim.sim.kernel.calendar import arm, free, ready, remove, schedule, unlink
 from hasim.sim.kernel.checks import new_check
 from hasim.sim.kernel.cpu import charge, recompute, rescale, stop_cpu
-from hasim.sim.kernel.draw import uniform_at
-from hasim.sim.kernel.layout import entry, jit
+from hasim.sim.kernel.layout import jit
 from hasim.sim.kernel.path import KILLED
 from hasim.sim.kernel.place import release, reply, serve_queue
 from hasim.sim.kernel.users import next_arrival
@@ -37,7 +36,7 @@ def lose(k, s):
         ready(k, s, L.CUT)
 
 
-@entry
+@jit
 def crash(k, st):
     """The process of station st ends; over edges that are silent now, nobody hears of it."""
     station = k.stations[st]
@@ -70,7 +69,7 @@ def crash(k, st):
                 edge.idle = 0
 
 
-@entry
+@jit
 def freeze(k, st):
     """SIGSTOP."""
     station = k.stations[st]
@@ -91,7 +90,7 @@ def freeze(k, st):
             arm(k, s)
 
 
-@entry
+@jit
 def thaw(k, st):
     """SIGCONT."""
     station = k.stations[st]
@@ -115,7 +114,7 @@ def thaw(k, st):
     pump(k, st)
 
 
-@entry
+@jit
 def close_idle(k, st):
     """The process closes its idle connections."""
     for e in range(k.n_edges):
@@ -124,15 +123,16 @@ def close_idle(k, st):
             k.edges[e].idle = 0
 
 
-@entry
-def set_speed(k, st, speed):
-    """CPU work on the station takes 1/speed of its time from now on."""
+@jit
+def set_speed(k, st, speed_ppb):
+    """CPU work on the station takes 1e9 / speed_ppb of its time from now on."""
     station = k.stations[st]
+    speed = speed_ppb * 1e-9
     rescale(k, st, station.speed / speed)
     station.speed = speed
 
 
-@entry
+@jit
 def set_connect(k, e, outcome):
     """What a connect over edge e meets from now on."""
     edge = k.edges[e]
@@ -142,7 +142,7 @@ def set_connect(k, e, outcome):
         edge.idle = 0
 
 
-@entry
+@jit
 def set_rotation(k, e, usable, running):
     """A server enters or leaves the balancing tree."""
     edge = k.edges[e]
@@ -165,28 +165,28 @@ def set_rotation(k, e, usable, running):
             s = k.queues[edge.queue].head
 
 
-@entry
+@jit
 def set_weight(k, e, weight):
     """Effective weight in sixteenths (slowstart)."""
     k.edges[e].weight = weight
     count_usable(k, k.edges[e].be)
 
 
-@entry
+@jit
 def count_all(k):
     """Before the first request: what is in turn in each backend."""
     for be in range(k.n_backends):
         count_usable(k, be)
 
 
-@entry
+@jit
 def set_maxconn(k, e, maxconn):
     """Server maxconn, which slowstart moves."""
     k.edges[e].maxconn = maxconn
     serve_queue(k, e)
 
 
-@entry
+@jit
 def shutdown_sessions(k, e):
     """on-marked-down shutdown-sessions (reference/haproxy.md section 2)."""
     for s in range(k.n_slots):
@@ -202,7 +202,7 @@ def shutdown_sessions(k, e):
             slot.term = KILLED  # it has retried: only marked, and tries on to its end
 
 
-@entry
+@jit
 def submit_check(k, e, op, check, connect_by, answer_by, answer_within):
     """Send one health check over edge e; op -1: a connect is enough. 0: no deadline."""
     s = new_check(k, e, op, check)
@@ -213,13 +213,13 @@ def submit_check(k, e, op, check, connect_by, answer_by, answer_within):
     slot.t_hap = min(slot.t_hap, slot.answer_by)
 
 
-@entry
+@jit
 def freeze_balancer(k, b):
     """SIGSTOP of a HAProxy process."""
     k.balancers[b].frozen = 1
 
 
-@entry
+@jit
 def thaw_balancer(k, b):
     """SIGCONT of a HAProxy process: what came due meanwhile happens now."""
     k.balancers[b].frozen = 0
@@ -243,7 +243,7 @@ def thaw_balancer(k, b):
             schedule(k, k.g[L.NODE_REPEAT] + e, k.g[L.NOW])
 
 
-@entry
+@jit
 def crash_balancer(k, b, silent):
     """A HAProxy process ends: its clients see a close, or nothing if their way to it is silent."""
     balancer = k.balancers[b]
@@ -277,7 +277,7 @@ def crash_balancer(k, b, silent):
             edge.idle = 0
 
 
-@entry
+@jit
 def open_segment(k, faulted):
     """A fault or a repair: what begins from now on belongs to a new segment."""
     new_segment(k)
@@ -285,20 +285,28 @@ def open_segment(k, faulted):
         k.g[L.FAULTED] = 1
 
 
-@entry
+@jit
 def start_node(k, node, t):
-    """Schedule a user, generator or container for the first time."""
+    """Schedule a generator or container for the first time."""
     schedule(k, node, t)
 
 
-@entry
+@jit
+def start_users(k):
+    """Schedule every user for the start of its first span."""
+    for u in range(k.n_users):
+        if k.users[u].last_span > k.users[u].span:
+            schedule(k, k.g[L.NODE_USER] + u, k.spans[k.users[u].span].start)
+
+
+@jit
 def charge_all(k):
     """Bring the CPU accounts of all containers up to now (before they are read)."""
     for st in range(k.n_stations):
         charge(k, st)
 
 
-@entry
+@jit
 def close_books(k):
     """The run is over: every request still under way is booked as interrupted."""
     for s in range(k.n_slots):
@@ -308,19 +316,13 @@ def close_books(k):
             slot.flags |= L.ORPHAN
 
 
-@entry
+@jit
 def start_arrivals(k, i):
     """Schedule the first arrival of generator i."""
     next_arrival(k, i)
 
 
-@entry
-def uniform(k, tick, stream):
-    """A control-plane draw in [0, 1)."""
-    return uniform_at(k, tick, stream)
-
-
-@entry
+@jit
 def start_repeat(k, e, due):
     """Repeat the check of edge e, whose row is filled in, from `due` on while it passes."""
     row = k.repeats[e]
@@ -328,14 +330,14 @@ def start_repeat(k, e, due):
     schedule(k, k.g[L.NODE_REPEAT] + e, due)
 
 
-@entry
+@jit
 def stop_repeat(k, e):
     """The control plane takes the check of edge e back; one under way goes on without a result."""
     k.repeats[e].active = 0
     unlink(k, k.g[L.NODE_REPEAT] + e)
 
 
-@entry
+@jit
 def adopt_check(k, e, number, connect_by, answer_by, answer_within):
     """Give the check of edge e that is under way its number and deadlines; 0: no deadline."""
     s = k.repeats[e].slot

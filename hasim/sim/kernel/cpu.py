@@ -276,7 +276,9 @@ def rescale(k, st, factor):
     if station.dedicated:
         for s in range(k.n_slots):
             slot = k.slots[s]
-            if slot.phase == L.CPU and slot.st == st and slot.t_phase < L.FOREVER:
+            if slot.phase == L.CPU and slot.st == st and slot.flags & L.HELD:
+                slot.work = math.ceil(slot.work * factor)
+            elif slot.phase == L.CPU and slot.st == st and slot.t_phase < L.FOREVER:
                 slot.t_phase = k.g[L.NOW] + math.ceil((slot.t_phase - k.g[L.NOW]) * factor)
                 arm(k, s)
         return

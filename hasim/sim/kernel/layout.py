@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite.binding import Linkage
-from numba import njit, types
+from numba import config, njit, types
 from numba.core.codegen import JITCodeLibrary
+from numba.core.config import _OptLevel
 
 FOREVER = 1 << 62
 NS = 1_000_000_000
@@ -27,6 +28,7 @@ def jit(function):
     def no_wrappers(flags):
         flags.no_cpython_wrapper = True
         flags.no_cfunc_wrapper = True
+        flags.no_rewrites = True
         return flags
 
     def lower(sig):
@@ -45,15 +47,13 @@ def jit(function):
 
 
 class _Lowered(JITCodeLibrary):
-    """The code of a helper: kept for linking, neither optimised nor made executable."""
+    """The code of a helper: kept for linking, neither linked, optimised nor made executable."""
 
     def _optimize_functions(self, ll_module):
         ll_module.data_layout = self._codegen._data_layout
 
-    def _optimize_final_module(self):
-        pass
-
-    def _finalize_final_module(self):
+    def finalize(self):
+        self._raise_if_finalized()
         self._finalize_dynamic_globals()
         self._finalized = True
 
@@ -62,6 +62,22 @@ class _Whole(JITCodeLibrary):
     """The code of an entry point with all its helpers, which nobody else calls: LLVM may inline
     them, drop their unused results and see that they raise nothing.
     """
+
+    def finalize(self):
+        # callers come before what they call: the linker takes only functions that are asked for
+        order: dict[JITCodeLibrary, None] = {}
+        for library in self._linking_libraries:
+            self._callees_first(library, order)
+        self._linking_libraries = list(reversed(order))
+        super().finalize()
+
+    def _callees_first(self, library, order):
+        if library in order:
+            return
+        if isinstance(library, _Lowered):
+            for callee in library._linking_libraries:
+                self._callees_first(callee, order)
+        order[library] = None
 
     def _optimize_final_module(self):
         for function in self._final_module.functions:
@@ -77,11 +93,14 @@ def entry(function):
 
     def whole(sig):
         codegen = dispatcher.targetctx.codegen()
-        kept, codegen._library_class = codegen._library_class, _Whole
+        kept = codegen._library_class, config.OPT, config.LOOP_VECTORIZE
+        # level 3 and vector loops cost a third of the compilation and gain nothing here
+        config.OPT, config.LOOP_VECTORIZE = _OptLevel(2), 0
+        codegen._library_class = _Whole
         try:
             return compile_(sig)
         finally:
-            codegen._library_class = kept
+            codegen._library_class, config.OPT, config.LOOP_VECTORIZE = kept
 
     dispatcher.compile = whole
     return dispatcher

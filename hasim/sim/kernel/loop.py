@@ -7,7 +7,7 @@ from hasim.sim.kernel.answer import REPEATED, answer, check_result, count_term, 
 from hasim.sim.kernel.calendar import adapt, arm, next_ready, pop, ready, remove
 from hasim.sim.kernel.checks import repeat_event
 from hasim.sim.kernel.cpu import count_thread, cpu_event
-from hasim.sim.kernel.layout import entry, jit
+from hasim.sim.kernel.layout import jit
 from hasim.sim.kernel.path import (
     attempt,
     connect_failed,
@@ -221,7 +221,7 @@ def settle(k):
         s = next_ready(k)
 
 
-@entry
+@jit
 def advance(k, limit):
     """Process events before `limit` (ns); stop early, at a notice or when slots run short."""
     g = k.g
