@@ -132,10 +132,13 @@ def settle_rate(k, st):
     station.rate = min(1.0, station.alloc / n)
     left = (k.slots[station.heap].tag - station.virtual) / station.rate
     t = now + max(0, math.ceil(left))
-    if station.quota > 0.0 and station.rate * n > station.quota:
+    if station.quota > 0.0:
         budget = station.quota * PERIOD - station.period_used
-        t = min(t, now + max(1, math.ceil(budget / (station.rate * n))))
-        t = min(t, (station.period + 1) * PERIOD)
+        spent = now + max(1, math.ceil(budget / (station.rate * n)))
+        end = (station.period + 1) * PERIOD
+        # fewer threads than the quota allows may still use up what many have left of the period
+        if spent < end or station.rate * n > station.quota:
+            t = min(t, min(spent, end))
     schedule(k, st, t)
 
 
@@ -276,7 +279,9 @@ def rescale(k, st, factor):
     if station.dedicated:
         for s in range(k.n_slots):
             slot = k.slots[s]
-            if slot.phase == L.CPU and slot.st == st and slot.t_phase < L.FOREVER:
+            if slot.phase == L.CPU and slot.st == st and slot.flags & L.HELD:
+                slot.work = math.ceil(slot.work * factor)
+            elif slot.phase == L.CPU and slot.st == st and slot.t_phase < L.FOREVER:
                 slot.t_phase = k.g[L.NOW] + math.ceil((slot.t_phase - k.g[L.NOW]) * factor)
                 arm(k, s)
         return
