@@ -18,6 +18,7 @@ from haproxy_lab import codes, failed, play
 from hasim.bind import load_scenarios
 from hasim.sim.run import replicate
 
+pytestmark = pytest.mark.slow
 RUNS = 20
 RST = "do: crash, target: web-1"
 STOP = "do: pause, target: web-1"
