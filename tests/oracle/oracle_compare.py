@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from oracle_clock import SECOND
+from oracle_engine import Line, Oracle
 
 from hasim.model import Stack
 from hasim.scenario import Scenario
@@ -15,8 +17,6 @@ from hasim.sim.engine import Engine
 from hasim.sim.kernel import commands
 from hasim.sim.kernel import layout as L
 from hasim.sim.programs import compile_stack
-from oracle_clock import SECOND
-from oracle_engine import Line, Oracle
 
 
 @dataclass(frozen=True)

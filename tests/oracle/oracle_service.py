@@ -7,8 +7,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hasim.model import Instance, Service, Step
 from oracle_clock import NEVER, SECOND, Clock, Timed
+
+from hasim.model import Instance, Service, Step
 
 if TYPE_CHECKING:
     from oracle_haproxy import Backend
@@ -137,6 +138,8 @@ class Station(Timed):
             self.clock.set_alarm(self, period_end)
             return
         self.rate = min(1.0, self.cores / n)
+        if self.rate == 0.0:  # its share of a short host is about to be set
+            return
         first = min(finish for finish, _ in self.threads)
         at = now + max(0, math.ceil((first - self.virtual) / self.rate))
         if self.quota:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hypothesis import strategies as st
+from oracle_clock import SECOND
+from oracle_compare import Case
 
 from hasim.model import (
     INF,
@@ -24,8 +26,6 @@ from hasim.model import (
     Step,
 )
 from hasim.scenario import Client, FlowStep, Load, Scenario
-from oracle_clock import SECOND
-from oracle_compare import Case
 
 pick = st.sampled_from
 flag = st.booleans()
@@ -203,7 +203,7 @@ def _commands(draw, stack: Stack, end_ns: int) -> tuple[tuple, ...]:
     ways = [*servers, "users->lb"]
     if direct:
         ways += [f"users->{i}" for i in apps if i.startswith("app")]
-    times = draw(st.lists(st.integers(1, end_ns), max_size=8))
+    times = [n * (end_ns // 200) for n in draw(st.lists(st.integers(1, 199), max_size=8))]
     out: list[tuple] = []
     for at in sorted(times):
         verb = draw(pick(VERBS))
