@@ -201,6 +201,7 @@ class _Watch:
             self.bars.update(row, completed=news.done, total=news.wanted)
             if news.verdict is not None:
                 self.bars.remove_task(row)
+                self.bars.refresh()
         if news.verdict is not None:
             took = time.monotonic() - self.begun
             word = news.verdict.verdict

@@ -180,6 +180,21 @@ def test_they_are_retried_as_often(replayed, cell) -> None:
     assert simulated == measured
 
 
+@slow
+@each_cell
+def test_as_many_requests_are_retried(replayed, cell) -> None:
+    """A redispatch takes a turn of another server, so that the failed one meets more than a third.
+
+    99 % of 152 trials are inside; a cell has room for one more.
+    """
+    outside = []
+    for trial, runs in replayed[cell]:
+        low, high = central([sum(o.retries.values()) for o in runs])
+        if not low <= sum(trial.retries.values()) <= high:
+            outside.append((trial.number, sum(trial.retries.values()), low, high))
+    assert len(outside) <= max(1, 0.05 * len(replayed[cell])), outside
+
+
 # ---- the criterion can fail ----------------------------------------------------------------------
 def broken_cells(folder, **changes) -> set[str]:
     """Faults whose detection no longer comes when it came."""

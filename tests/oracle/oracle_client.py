@@ -38,7 +38,8 @@ class User(Timed):
             if self.step == 0:
                 self.sim.free_users.append(self)
             else:
-                self.begin(self.ordinal * len(self.sim.flow) + self.step, ARRIVALS)
+                req = self.begin(self.ordinal * len(self.sim.flow) + self.step, ARRIVALS)
+                req.soon(req.enter, CLIENT)
             return
         if self.state == "off":
             self.state = "thinking"
@@ -51,10 +52,11 @@ class User(Timed):
             return
         ordinal = self.ordinal
         self.ordinal += 1
-        self.begin(ordinal, self.number + 1)
+        req = self.begin(ordinal, self.number + 1)
         self.clock.set_alarm(self, self.spans[0][2])
+        req.enter()
 
-    def begin(self, ordinal: int, entity: int) -> None:
+    def begin(self, ordinal: int, entity: int) -> Request:
         """One request: which operation, and how long the pause after it."""
         sim, step = self.sim, self.sim.flow[self.step]
         demand = Demand(sim.key, ordinal, entity)
@@ -71,7 +73,7 @@ class User(Timed):
         req.user = self
         req.caller_at = self.clock.now + sim.timeout
         sim.count["requests"] += 1
-        req.soon(req.enter, CLIENT)
+        return req
 
     def interrupted(self) -> None:
         """The end of gracefulStop or gracefulRampDown."""
@@ -198,4 +200,5 @@ class Arrivals(Timed):
             sim.count["dropped_iterations"] += 1
             return
         user.ordinal = number
-        user.begin(number * len(sim.flow), ARRIVALS)
+        req = user.begin(number * len(sim.flow), ARRIVALS)
+        req.soon(req.enter, CLIENT)

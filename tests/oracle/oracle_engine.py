@@ -175,8 +175,8 @@ class Oracle:
         if key not in self.backends:
             backend = self.backends[key] = Backend(self.clock, service, None)
             backend.t_connect = 30 * SECOND
-            for i in self.stack.instances:
-                if i.name in self.stations and service in (i.service, i.name, i.compose_service):
+            for i in map(self.stack.instance, self.stations):  # host by host
+                if service in (i.service, i.name, i.compose_service):
                     rtt = self._rtt(host or i.host, i.host)
                     station = self.stations[i.name]
                     server = Server(f"{source}->{i.name}", rtt, station, backend)
@@ -215,11 +215,10 @@ class Oracle:
                 if text.name == target:
                     callee = self.stack.instance(text.servers[0].instance).service
                     return self.backends[b.instance, text.name], callee
-        callee = next(
-            i.service for i in self.stack.instances
-            if target in (i.service, i.name, i.compose_service)
-        )  # fmt: skip
-        host = next((i.host for i in self.stack.instances if i.service == service), "")
+        placed = [self.stack.instance(name) for name in self.stations]
+        names = [(i.service, i.name, i.compose_service) for i in placed]
+        callee = next(n[0] for n in names if target in n)
+        host = next((i.host for i in placed if i.service == service), "")
         return self._direct(service, host, target), callee
 
     def _keep_alive(self, balancer: str, frontend: str) -> float:
@@ -250,7 +249,7 @@ class Oracle:
 
     def do_set_delay(self, way: str, extra_s: float) -> None:
         """A longer round trip."""
-        self.ways[way].rtt += round(extra_s * SECOND)
+        self.ways[way].rtt = self.ways[way].plain_rtt + round(extra_s * SECOND)
 
     def do_set_rotation(self, way: str, usable: bool, running: bool) -> None:
         """In or out of the balancing tree."""

@@ -44,6 +44,7 @@ class Way:
 
     def __init__(self, name: str, rtt: int, balancer: Balancer | None = None) -> None:
         self.name, self.rtt, self.balancer = name, rtt, balancer
+        self.plain_rtt = rtt
         self.connect = REFUSED
 
 
@@ -140,10 +141,20 @@ class Backend:
             return room[0]
         if self.algorithm == "leastconn":
             return min(room, key=self._load)
+        return self._turn(able, room)
+
+    def _turn(self, able: list[Server], room: list[Server]) -> Server:
+        """Weighted turns, total weight / own weight apart.
+
+        Who is passed over (full, or to be avoided) loses the turn that it had (lb_fwrr.c).
+        """
         best = min(room, key=lambda s: s.next_turn)
         group = [s for s in self.servers if s.usable and s.backup == best.backup]
+        total = sum(s.weight for s in group)
+        in_order = sorted(able, key=lambda s: s.next_turn)
         self.position[best.backup] = best.next_turn
-        best.next_turn += sum(s.weight for s in group) / best.weight
+        for s in in_order[: in_order.index(best) + 1]:
+            s.next_turn += total / s.weight
         return best
 
     @staticmethod

@@ -138,6 +138,8 @@ class Station(Timed):
             self.clock.set_alarm(self, period_end)
             return
         self.rate = min(1.0, self.cores / n)
+        if self.rate == 0.0:  # its share of a short host is about to be set
+            return
         first = min(finish for finish, _ in self.threads)
         at = now + max(0, math.ceil((first - self.virtual) / self.rate))
         if self.quota:

@@ -203,7 +203,7 @@ def _commands(draw, stack: Stack, end_ns: int) -> tuple[tuple, ...]:
     ways = [*servers, "users->lb"]
     if direct:
         ways += [f"users->{i}" for i in apps if i.startswith("app")]
-    times = draw(st.lists(st.integers(1, end_ns), max_size=8))
+    times = [n * (end_ns // 200) for n in draw(st.lists(st.integers(1, 199), max_size=8))]
     out: list[tuple] = []
     for at in sorted(times):
         verb = draw(pick(VERBS))

@@ -10,19 +10,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from numba import njit
 from scipy import special, stats
 
 from hasim.model import Dist, Host, Instance, Op, Route, Service, Stack, Step
 from hasim.scenario import Client, Fault, FlowStep, Load, Scenario, When
 from hasim.sim import arrays
 from hasim.sim.kernel import draw
+from hasim.sim.kernel.layout import entry
 from hasim.sim.kernel.users import ARRIVALS
 from hasim.sim.programs import compile_stack
 from hasim.sim.run import replicate
 from hasim.sim.trace import Trace
 
-plain = njit(nogil=True, _nrt=False, error_model="numpy")  # helpers cannot be called from Python
+plain = entry  # helpers cannot be called from Python
 
 
 @plain

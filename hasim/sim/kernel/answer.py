@@ -8,7 +8,7 @@ from hasim.sim.kernel import layout as L
 from hasim.sim.kernel.calendar import allocate, arm, free, ready, remove, schedule, unlink
 from hasim.sim.kernel.draw import bit_length, uniform_at, unit, words
 from hasim.sim.kernel.layout import jit
-from hasim.sim.trace import BUCKETS, EOF, LOW, OK, OPEN, OUTCOMES, SUB, TIMEOUT
+from hasim.sim.trace import BUCKETS, EOF, LOW, NO_ENTRY, OK, OPEN, OUTCOMES, SUB, TIMEOUT
 
 N_OUTCOMES = len(OUTCOMES)
 N_TERMS = len(L.TERMS)
@@ -178,13 +178,14 @@ def clone(k, s):
     new.user, new.parent, new.op, new.be = old.user, old.parent, old.op, old.be
     new.retries, new.term, new.seg, new.check = old.retries, old.term, old.seg, old.check
     new.redis, new.t_begin, new.t_cli = old.redis, old.t_begin, old.t_cli
+    new.tries = old.tries
     new.ordinal, new.entity, new.path = old.ordinal, old.entity, old.path
     new.w2, new.w3, new.pc = old.w2, old.w3, k.ops[old.op].pc
     if old.user >= 0:
         k.users[old.user].slot = n
     if old.parent >= 0:
         k.slots[old.parent].child = n
-    old.flags |= L.ORPHAN | L.ZOMBIE
+    old.flags |= L.ORPHAN  # a zombie only once HAProxy has let go of it: detach()
     old.user = old.parent = -1
     return n
 
@@ -250,7 +251,7 @@ def answer(k, s, outcome, reusable):
         record_probe(k, s, outcome)
         return False
     u = slot.user
-    if outcome in (EOF, TIMEOUT, OPEN) or not k.g[L.KEEP_ALIVE]:
+    if outcome in (EOF, TIMEOUT, OPEN, NO_ENTRY) or not k.g[L.KEEP_ALIVE]:
         drop_connection(k, u)
     taken = try_again(k, s, outcome, reusable)
     if taken >= 0:

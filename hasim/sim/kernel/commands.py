@@ -67,6 +67,7 @@ def crash(k, st):
             if edge.connect < 2:
                 station.idle -= edge.idle
                 edge.idle = 0
+            edge.stale = edge.idle
 
 
 @jit
@@ -120,7 +121,7 @@ def close_idle(k, st):
     for e in range(k.n_edges):
         if k.edges[e].st == st:
             k.stations[st].idle -= k.edges[e].idle
-            k.edges[e].idle = 0
+            k.edges[e].idle = k.edges[e].stale = 0
 
 
 @jit
@@ -139,7 +140,7 @@ def set_connect(k, e, outcome):
     edge.connect = outcome
     if outcome == L.REFUSED and edge.st >= 0:
         k.stations[edge.st].idle -= edge.idle
-        edge.idle = 0
+        edge.idle = edge.stale = 0
 
 
 @jit
@@ -194,9 +195,10 @@ def shutdown_sessions(k, e):
         if slot.phase == L.FREE or slot.edge != e or not slot.flags & L.SLOTTED:
             continue
         waiting = slot.flags & L.ATWORK or slot.phase in (L.SEND, L.RESP, L.LOST)
-        if waiting:
+        connecting = slot.phase in (L.SYN, L.ARP, L.CONN)
+        if waiting or (connecting and slot.flags & L.REUSED):
             reply(k, s, HTTP_502, L.T_DH)
-        elif slot.retries == 0 and slot.phase in (L.SYN, L.ARP, L.CONN):
+        elif connecting and slot.retries == 0:
             reply(k, s, EOF, L.T_D)
         else:
             slot.term = KILLED  # it has retried: only marked, and tries on to its end
@@ -236,6 +238,10 @@ def thaw_balancer(k, b):
             arm(k, s)
         if slot.flags & L.HELD and not slot.flags & L.ATWORK:
             slot.flags &= ~L.HELD
+            if slot.phase == L.CONN:
+                slot.t_phase = k.g[L.NOW]
+                arm(k, s)
+                continue
             ready(k, s, slot.phase)
     for e in range(k.n_repeats):
         if k.repeats[e].held and k.repeats[e].active:
@@ -244,21 +250,29 @@ def thaw_balancer(k, b):
 
 
 @jit
+def of_balancer(k, s, b):
+    """Is slot s a request that balancer b has in hand?"""
+    slot = k.slots[s]
+    if slot.phase in (L.FREE, L.ENTRY, L.BACKOFF) or slot.be < 0 or slot.flags & L.CHECK:
+        return False
+    return k.backends[slot.be].kind == L.HAPROXY and k.backends[slot.be].bal == b
+
+
+@jit
 def crash_balancer(k, b, silent):
     """A HAProxy process ends: its clients see a close, or nothing if their way to it is silent."""
     balancer = k.balancers[b]
     balancer.epoch += 1
+    for s in range(k.n_slots):  # first, so that no freed place goes to one of its own queue
+        if of_balancer(k, s, b) and not k.slots[s].flags & L.ATWORK:
+            remove(k, s)
     for s in range(k.n_slots):
+        if not of_balancer(k, s, b):
+            continue
         slot = k.slots[s]
-        if slot.phase == L.FREE or slot.be < 0 or slot.flags & (L.ORPHAN | L.CHECK):
-            continue
-        be = k.backends[slot.be]
-        if be.kind != L.HAPROXY or be.bal != b or slot.phase == L.ENTRY:
-            continue
-        remove(k, s) if not slot.flags & L.ATWORK else None
         release(k, s)
         slot.flags &= ~L.HELD if not slot.flags & L.ATWORK else -1
-        if not silent:
+        if not silent or slot.flags & L.ORPHAN:
             if not answer(k, s, EOF, not slot.flags & L.ATWORK):
                 detach(k, s)
             continue
@@ -274,7 +288,7 @@ def crash_balancer(k, b, silent):
         edge = k.edges[e]
         if edge.st >= 0 and k.backends[edge.be].kind == L.HAPROXY and k.backends[edge.be].bal == b:
             k.stations[edge.st].idle -= edge.idle
-            edge.idle = 0
+            edge.idle = edge.stale = 0
 
 
 @jit

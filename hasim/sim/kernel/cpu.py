@@ -132,10 +132,13 @@ def settle_rate(k, st):
     station.rate = min(1.0, station.alloc / n)
     left = (k.slots[station.heap].tag - station.virtual) / station.rate
     t = now + max(0, math.ceil(left))
-    if station.quota > 0.0 and station.rate * n > station.quota:
+    if station.quota > 0.0:
         budget = station.quota * PERIOD - station.period_used
-        t = min(t, now + max(1, math.ceil(budget / (station.rate * n))))
-        t = min(t, (station.period + 1) * PERIOD)
+        spent = now + max(1, math.ceil(budget / (station.rate * n)))
+        end = (station.period + 1) * PERIOD
+        # fewer threads than the quota allows may still use up what many have left of the period
+        if spent < end or station.rate * n > station.quota:
+            t = min(t, min(spent, end))
     schedule(k, st, t)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from hasim.sim.kernel import commands
-from hasim.sim.kernel.draw import words
+from hasim.sim.kernel.draw import unit, words
 from hasim.sim.kernel.layout import entry
 from hasim.sim.kernel.loop import advance as loop_advance
 
@@ -72,7 +72,7 @@ def perform(k, what, a, b, c, d, e, f):
         commands.adopt_check(k, a, b, c, d, e)
     elif what == 25:
         block = words(k, np.uint64(a), np.uint64(b), np.uint64(0), np.uint64(1 << 40))
-        return np.int64(block[0] >> np.uint64(11))
+        return np.int64(unit(block[0]) * 2.0**53)
     return np.int64(0)
 
 

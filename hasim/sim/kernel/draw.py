@@ -173,7 +173,7 @@ def sample(k, dist, word):
     """The value in ns of distribution number `dist` at this random word."""
     d = k.dists[dist]
     if d.kind == L.CONST:
-        return np.int64(d.a)
+        return np.int64(d.a + 0.5)
     u = unit(word)
     if d.kind == L.EXP:
         x = -math.log(1.0 - u) * d.a

@@ -215,7 +215,7 @@ EDGE = np.dtype(
         ("running", "i4"), ("backup", "i4"), ("weight", "i4"), ("maxconn", "i4"),
         ("maxqueue", "i4"), ("served", "i4"), ("idle", "i4"), ("queue", "i4"), ("epoch", "i4"),
         ("errors", "i4"), ("error_limit", "i4"), ("observe", "i4"), ("max_used", "i4"),
-        ("need", "i4"),
+        ("need", "i4"), ("stale", "i4"),
         ("rtt", "i8"), ("stamp", "i8"), ("t_purge", "i8"), ("npos", "f8"),
     ],
     align=True,
@@ -233,6 +233,7 @@ BACKEND = np.dtype(
         ("reuse", "i4"), ("allbackups", "i4"), ("abortonclose", "i4"), ("queue", "i4"),
         ("close_rule", "i4"), ("actives", "i4"), ("weight", "i4"), ("no_post_replay", "i4"),
         ("t_connect", "i8"), ("t_server", "i8"), ("t_queue", "i8"), ("pos", "f8"),
+        ("backup_pos", "f8"),
     ],
     align=True,
 )  # fmt: skip

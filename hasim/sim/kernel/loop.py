@@ -10,6 +10,7 @@ from hasim.sim.kernel.cpu import count_thread, cpu_event
 from hasim.sim.kernel.layout import jit
 from hasim.sim.kernel.path import (
     attempt,
+    balancer_frozen,
     connect_failed,
     cut,
     dial,
@@ -33,13 +34,6 @@ from hasim.sim.trace import APP_5XX, HTTP_503, HTTP_504, TIMEOUT
 
 SAME_INSTANT_LIMIT = 1_000_000
 SPARE_SLOTS = 16
-
-
-@jit
-def balancer_frozen(k, s):
-    """Is the HAProxy process in front of slot s stopped?"""
-    b = k.backends[k.slots[s].be]
-    return b.kind == L.HAPROXY and k.balancers[b.bal].frozen != 0
 
 
 @jit
@@ -132,15 +126,12 @@ def timer(k, s):
             arm(k, s)
         else:
             ready(k, s, L.DONE)
-    elif balancer_frozen(k, s):
-        # HAProxy's own timers fire when it runs again
+    elif phase in (L.ARP, L.TURN) and balancer_frozen(k, s):
+        # HAProxy's own timers fire when it runs again; TCP goes on without it
         if phase == L.ARP:
             hold(k, s, L.FAIL)
-        elif phase == L.TURN:
-            hold(k, s, L.DIAL if slot.flags & L.SLOTTED or slot.flags & L.PROBE else L.ROUTE)
         else:
-            slot.t_phase = k.g[L.NOW] + RTO
-            arm(k, s)
+            hold(k, s, L.DIAL if slot.flags & L.SLOTTED or slot.flags & L.PROBE else L.ROUTE)
     elif phase == L.CONN:
         sent(k, s)
     elif phase == L.SYN:
@@ -170,14 +161,13 @@ def client_gone(k, s):
     if answer(k, s, TIMEOUT, early):
         return
     b = k.backends[slot.be]
-    waiting = phase in (L.QUEUE, L.SYN, L.ARP, L.TURN)
-    if early or (waiting and (b.kind == L.DIRECT or b.abortonclose or slot.flags & L.PROBE)):
-        if not early and not slot.flags & L.PROBE and b.kind == L.HAPROXY:
+    lost = phase == L.LOST and not slot.flags & L.SLOTTED  # its HAProxy is dead too
+    if early or b.kind == L.DIRECT or b.abortonclose or slot.flags & L.PROBE or lost:
+        if b.abortonclose and not early and not slot.flags & L.PROBE:
             count_term(k, s, L.T_CLIENT)
-        remove(k, s)
+        if not slot.flags & L.ATWORK:
+            remove(k, s)
         release(k, s)
-        detach(k, s)
-    elif slot.flags & L.PROBE or b.kind == L.DIRECT:
         detach(k, s)
     else:
         arm(k, s)

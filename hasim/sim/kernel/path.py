@@ -21,7 +21,7 @@ from hasim.sim.kernel.balance import (
 from hasim.sim.kernel.calendar import arm, ready
 from hasim.sim.kernel.layout import jit
 from hasim.sim.kernel.place import assign, enqueue, observe, release, reply
-from hasim.sim.kernel.work import RTO, arrive
+from hasim.sim.kernel.work import RTO, arrive, hold
 from hasim.sim.trace import APP_5XX, CLIENT_4XX, EOF, HTTP_502, HTTP_503, NO_ENTRY, OK
 
 ARP_FAILS = 3 * L.NS  # source: reference/haproxy.md 1.4, "about 3 s of ARP probing"
@@ -46,6 +46,13 @@ def syn_offset(k, n):
 
 
 @jit
+def balancer_frozen(k, s):
+    """Is the HAProxy process in front of slot s stopped?"""
+    b = k.backends[k.slots[s].be]
+    return b.kind == L.HAPROXY and k.balancers[b.bal].frozen != 0
+
+
+@jit
 def route(k, s, avoid):
     """Choose a server for slot s and dial it."""
     slot = k.slots[s]
@@ -56,13 +63,16 @@ def route(k, s, avoid):
         e = b.first
     else:
         e = choose(k, slot.be, s, avoid)
-    if e == avoid:
-        slot.redis = 0  # the only one left: no redispatch after all (assign_server_and_queue)
+    if e >= 0 and e == avoid:  # the only one left: no redispatch after all
+        if slot.redis and not slot.flags & L.PROBE:
+            k.g[L.REDISPATCHES] -= 1
+        slot.redis = 0  # source: backend.c, assign_server_and_queue
     if e == NO_SERVER:
         slot.edge = -1
         reply(k, s, HTTP_503 if b.kind == L.HAPROXY else NO_ENTRY, L.T_NOSRV)
         return
     if e == ALL_FULL:
+        slot.edge = -1
         enqueue(k, s, b.queue)
         return
     if full(k, e) and not slot.flags & L.PROBE:
@@ -87,12 +97,16 @@ def dial(k, s):
     slot.epoch = edge.epoch
     reuse = False
     if b.kind == L.DIRECT:
-        reuse = (slot.flags & L.NONFIRST) != 0 or (slot.parent >= 0 and edge.connect == L.CONNECTS)
+        reuse = slot.flags & L.NONFIRST and edge.connect != L.REFUSED
+        reuse = reuse or (slot.parent >= 0 and edge.connect == L.CONNECTS)
     elif not slot.flags & (L.CHECK | L.PROBE) and edge.idle > 0:
         reuse = b.reuse == L.REUSE_ALWAYS or (b.reuse == L.REUSE_SAFE and slot.flags & L.NONFIRST)
         if reuse:
             edge.idle -= 1
             k.stations[slot.st].idle -= 1
+            if edge.stale > 0:  # its process died unheard: a reset is all that it will answer
+                edge.stale -= 1
+                slot.epoch = edge.epoch - 1
     if reuse:
         slot.flags |= L.REUSED
         if edge.rtt > 0 and edge.connect == L.CONNECTS:
@@ -145,6 +159,9 @@ def sent(k, s):
     """Connected, the request is written: `timeout server` counts from here."""
     slot = k.slots[s]
     edge = k.edges[slot.edge]
+    if balancer_frozen(k, s):
+        hold(k, s, L.CONN)
+        return
     slot.t_phase = L.FOREVER
     slot.trynum = 0
     if slot.term == KILLED:
@@ -198,9 +215,8 @@ def may_redispatch(k, s, actives):
         return True
     if actives > 1 and b.algo != L.SOURCE:
         return True
-    if b.interval < 0:
-        return (b.retries - slot.retries) % -b.interval == 0
-    return b.interval > 0 and slot.retries % b.interval == 0
+    every = b.interval if b.interval >= 0 else b.retries + 1 + b.interval  # -1: the last retry
+    return every > 0 and slot.retries % every == 0
 
 
 @jit
@@ -221,7 +237,7 @@ def connect_failed(k, s, timed_out):
     if slot.term == 0:
         slot.term = 2 if timed_out else 1  # the first error of the request fixes the letter
     if slot.retries >= b.retries:
-        give_up(k, s, timed_out)
+        give_up(k, s)
         return
     slot.retries += 1
     if not slot.flags & L.PROBE:
@@ -254,11 +270,10 @@ def turn_around(k, s):
 
 
 @jit
-def give_up(k, s, timed_out):
-    """Retries used up."""
+def give_up(k, s):
+    """Retries used up: the first error of the request decides."""
     slot = k.slots[s]
-    silent = k.backends[slot.be].close_rule == 0 and slot.flags & L.NONFIRST
-    if timed_out and silent:
+    if slot.term == 2 and slot.flags & L.NONFIRST:
         reply(k, s, EOF, L.T_EOFC)
     else:
         letters = L.T_SCT if slot.term == 2 else L.T_SC
@@ -274,16 +289,22 @@ def replay(k, s, bit):
         return False
     if b.no_post_replay and slot.flags & L.WRITE:
         return False
-    failed = slot.edge
-    release(k, s)
+    failed, keeps = slot.edge, 0
+    if b.redispatch:
+        release(k, s)
+    else:  # its place on the server stays its own, as in the turn-around
+        keeps = slot.flags & L.SLOTTED
     n = clone(k, s) if slot.flags & L.PRESENT else s
     again = k.slots[n]
     if n != s:
+        slot.flags &= ~L.SLOTTED
+        again.flags |= keeps
         detach(k, s)
     again.retries += 1
     again.redis = 1 if b.redispatch else again.redis
     if not again.flags & L.PROBE:
         k.g[L.RETRIES] += 1
+        k.g[L.REDISPATCHES] += b.redispatch
     again.outcome = OK
     again.nrand = 0
     again.t_phase = again.t_hap = L.FOREVER
@@ -291,7 +312,7 @@ def replay(k, s, bit):
         again.edge = failed  # route() avoids it
         ready(k, n, L.ROUTE)
     else:
-        assign(k, n, failed)
+        again.edge, again.st = failed, k.edges[failed].st
         ready(k, n, L.DIAL)
     return True
 
@@ -313,6 +334,7 @@ def purge_idle(k, e):
         if excess > 0:
             closed = min(edge.idle, excess // 2 + (excess & 1))
             edge.idle -= closed
+            edge.stale = max(0, edge.stale - closed)
             k.stations[edge.st].idle -= closed
         edge.need = max((edge.need + edge.max_used) // 2, edge.max_used)
         edge.max_used = edge.served

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hasim.sim.kernel import layout as L
 from hasim.sim.kernel.answer import answer, count_term, detach, notice
-from hasim.sim.kernel.balance import give, take
+from hasim.sim.kernel.balance import eligible, first_backup_of, give, take
 from hasim.sim.kernel.calendar import arm, push, ready, remove, unlink
 from hasim.sim.kernel.layout import jit
 
@@ -36,6 +36,14 @@ def assign(k, s, e):
 
 
 @jit
+def in_turn(k, e):
+    """May server e take requests of its backend: a backup only while no active one is usable?"""
+    be = k.edges[e].be
+    actives = k.backends[be].actives
+    return eligible(k, be, e, actives, -1 if actives else first_backup_of(k, be))
+
+
+@jit
 def serve_queue(k, e):
     """Server e has room: waiting requests of its own queue, then of the backend's, go to it."""
     edge = k.edges[e]
@@ -44,7 +52,7 @@ def serve_queue(k, e):
         return
     while edge.maxconn == 0 or edge.served < edge.maxconn:
         s = k.queues[edge.queue].head
-        if s < 0 and edge.usable:
+        if s < 0 and in_turn(k, e):
             s = k.queues[be_queue].head
         if s < 0:
             return

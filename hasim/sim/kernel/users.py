@@ -12,6 +12,7 @@ from hasim.sim.kernel.answer import (
     count_active,
     detach,
     drop_connection,
+    leave_frontend,
     second_of,
 )
 from hasim.sim.kernel.calendar import allocate, arm, push, ready, schedule
@@ -19,7 +20,7 @@ from hasim.sim.kernel.draw import sample, unit, words
 from hasim.sim.kernel.layout import jit
 from hasim.sim.kernel.path import syn_offset
 from hasim.sim.kernel.work import RTO
-from hasim.sim.trace import NO_ENTRY, OPEN
+from hasim.sim.trace import EOF, NO_ENTRY, OPEN
 
 # The entity word of a demand: users count from 1, the rest lives above them.
 ARRIVALS = 1 << 40
@@ -70,6 +71,8 @@ def enter(k, s):
         if u >= 0 and k.g[L.KEEP_ALIVE]:
             if k.users[u].conn == k.backends[op.be].first:
                 slot.flags |= L.NONFIRST
+            else:
+                drop_connection(k, u)
             k.users[u].conn = k.backends[op.be].first
         ready(k, s, L.ROUTE)
         return
@@ -116,17 +119,27 @@ def knock(k, s):
 @jit
 def reply_entry(k, s):
     """The way in refused, or stayed silent for the client's connect timeout."""
+    fail_entry(k, s, NO_ENTRY)
+
+
+@jit
+def fail_entry(k, s, outcome):
+    """The request of slot s does not get into HAProxy."""
     k.slots[s].edge = -1
     k.slots[s].t_phase = k.slots[s].t_hap = L.FOREVER
-    if not answer(k, s, NO_ENTRY, True):
+    if not answer(k, s, outcome, True):
         detach(k, s)
 
 
 @jit
 def entry_event(k, s):
     """The timer of a slot on its way in."""
-    if k.slots[s].trynum < 0:
+    slot = k.slots[s]
+    if slot.trynum < 0 and k.edges[k.ops[slot.op].entry].connect == L.CONNECTS:
         admit(k, s)
+    elif slot.trynum < 0:  # the way in has changed while the request was on it
+        slot.trynum = 0
+        knock(k, s)
     else:
         knock(k, s)
 
@@ -135,9 +148,12 @@ def entry_event(k, s):
 def admit(k, s):
     """At the frontend: a new connection needs a place among maxconn, else the kernel backlog."""
     slot = k.slots[s]
-    slot.t_phase = slot.t_hap = L.FOREVER
     bal = k.edges[k.ops[slot.op].entry].bal
     balancer = k.balancers[bal]
+    if slot.flags & L.NONFIRST and k.users[slot.user].epoch != balancer.epoch:
+        fail_entry(k, s, EOF)  # the process that had this connection is dead: reset
+        return
+    slot.t_phase = slot.t_hap = L.FOREVER
     if slot.flags & L.NONFIRST:
         ready(k, s, L.ROUTE)
         return
@@ -155,6 +171,11 @@ def admit(k, s):
 def admitted(k, s):
     """The connection is accepted."""
     slot = k.slots[s]
+    if slot.flags & L.ORPHAN:  # it gave up while HAProxy stood still
+        if not slot.flags & L.PROBE:
+            leave_frontend(k, k.edges[k.ops[slot.op].entry].bal)
+        detach(k, s)
+        return
     if slot.user >= 0:
         user = k.users[slot.user]
         user.conn = k.ops[slot.op].entry
@@ -196,16 +217,18 @@ def user_event(k, u):
         return
     ordinal = user.ordinal
     user.ordinal += 1
-    enter(k, begin(k, u, ordinal, u + 1))
+    s = begin(k, u, ordinal, u + 1)
+    # before enter(): a request that is refused at once sets the user's next moment itself
     if k.spans[user.span].kill < L.FOREVER:
         schedule(k, k.g[L.NODE_USER] + u, k.spans[user.span].kill)
+    enter(k, s)
 
 
 @jit
 def arm_orphan(k, s):
     """The client is gone: what does not need it any more goes on by itself, the rest ends."""
     slot = k.slots[s]
-    if slot.phase == L.ENTRY or slot.phase == L.ADMIT:
+    if slot.phase in (L.ENTRY, L.ADMIT, L.BACKOFF):
         detach(k, s)
     else:
         arm(k, s)

@@ -42,7 +42,9 @@ def arrive(k, s):
         if over and not station.oom_sent:
             station.oom_sent = 1
             notice(k, L.N_OOM, slot.st, 0)
-    if station.is_async or seize(k, s):
+    if station.is_async and station.frozen:
+        hold(k, s, L.RUN)
+    elif station.is_async or seize(k, s):
         run(k, s)
 
 
@@ -132,7 +134,7 @@ def run(k, s):
 def draw_step(k, s, dist):
     """The duration of a step; constants use no random word."""
     if k.dists[dist].kind == L.CONST:
-        return np.int64(k.dists[dist].a)
+        return np.int64(k.dists[dist].a + 0.5)
     return sample(k, dist, step_word(k, s))
 
 
@@ -221,7 +223,8 @@ def give_pool(k, s):
     pool = k.pools[slot.pool]
     pool.used -= 1
     queue = k.queues[pool.queue]
-    while queue.len > 0 and pool.used < pool.size:
+    # a process that is dying or stopped sends nothing
+    while queue.len > 0 and pool.used < pool.size and not k.stations[slot.st].frozen:
         n = queue.head
         remove(k, n)
         k.slots[n].t_phase = L.FOREVER
