@@ -318,7 +318,6 @@ def first(trace: Trace, words: str, since_s: float) -> float:
     )
 
 
-
 def play(
     folder: Path,
     faults: str,

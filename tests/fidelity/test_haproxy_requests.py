@@ -49,9 +49,7 @@ def test_a_repaired_hang_answers_200_at_the_repair(tmp_path) -> None:
     rows = waits(trace)
     assert not codes(trace)
     assert len(rows) > 100
-    assert rows["start_s"] + rows["latency_s"] == pytest.approx(
-        trace.faults[0].repair_s, abs=0.03
-    )
+    assert rows["start_s"] + rows["latency_s"] == pytest.approx(trace.faults[0].repair_s, abs=0.03)
 
 
 def test_redispatch_costs_nothing_when_refused(tmp_path) -> None:

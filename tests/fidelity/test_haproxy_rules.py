@@ -54,10 +54,7 @@ def test_a_check_may_take_as_long_as_inter(tmp_path, takes_s, up) -> None:
 @pytest.mark.parametrize(("lasts_s", "down"), [(3.5, False), (5.5, True)])
 def test_fall_3_needs_three_failures_in_a_row(tmp_path, lasts_s, down) -> None:
     """Two failures and one success: back at the top, and so again half a minute later."""
-    twice = (
-        f"{{at: {at(1.0)}, {SICK}, for: {lasts_s}s}},"
-        f" {{at: 12s, {SICK}, for: {lasts_s}s}}"
-    )
+    twice = f"{{at: {at(1.0)}, {SICK}, for: {lasts_s}s}}, {{at: 12s, {SICK}, for: {lasts_s}s}}"
     trace = play(tmp_path, twice, seconds=30, phase_s=1.0)
     assert bool(said(trace, "web-1 is DOWN")) is down
     assert not failed(trace).size
@@ -106,6 +103,23 @@ def test_detection_takes_the_rest_of_the_gap_and_the_failing_checks(tmp_path, ch
         trace = play(tmp_path, fault_at, rate=1, seconds=15, phase_s=phase_s, check=check)
         expected = inter - phase_s + fall * fails_s + (fall - 1) * fast
         assert detect_s(trace) == pytest.approx(expected + 0.005, abs=0.009)
+
+
+@pytest.mark.parametrize(
+    ("into_s", "up_s"),
+    [(0.4, 2.629), (0.8, 2.225), (1.1, 4.906), (1.3, 4.702), (1.5, 4.508), (1.6, 4.402),
+     (1.7, 4.306), (1.9, 4.106)],
+)  # fmt: skip
+def test_a_repaired_black_hole_is_noticed_as_on_the_real_daemon(tmp_path, into_s, up_s) -> None:
+    """2.6.12 with a full listen backlog, emptied that long after the start of a check: the next SYN
+    is 1.02 s after the first, and none is left after that before the check times out.
+    """
+    fault = f"{{at: {at(1.0)}, {DROP}"
+    down = detect_s(play(tmp_path, fault + "}", rate=1, seconds=20, phase_s=1.0))
+    hold_s = down + 2.0013 + 4.0023 + into_s  # the second check after DOWN
+    trace = play(tmp_path, f"{fault}, for: {hold_s:.4f}s}}", rate=1, seconds=40, phase_s=1.0)
+    repaired = trace.faults[0].repair_s
+    assert first(trace, "is UP", repaired) - repaired == pytest.approx(up_s, abs=0.02)
 
 
 # ---- DOWN and UP ---------------------------------------------------------------------------------
