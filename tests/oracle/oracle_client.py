@@ -12,6 +12,8 @@ from oracle_random import Demand, philox, quantile_ns, unit
 from hasim.sim.trace import EOF, NO_ENTRY, OK, OPEN, TIMEOUT
 
 ARRIVALS = 1 << 40
+OWN_RETRIES = 1 << 63  # the path word of the jitter: those of nested calls are far below
+CYCLE = SECOND // 10_000  # a load generator's own time per iteration
 
 
 class User(Timed):
@@ -99,7 +101,7 @@ class User(Timed):
         self.last_answer = self.clock.now
         if outcome == OPEN:
             sim.count["interrupted"] += 1
-        self.next()
+        self.next(self.clock.now - req.began)
         return False
 
     def try_again(self, req: Request, outcome: int, same: bool) -> Request | None:
@@ -126,7 +128,7 @@ class User(Timed):
         new.own_tries += 1
         self.sim.count["client_retries"] += 1
         d = new.demand
-        word = philox((d.ordinal, d.entity, 7, tries), d.key)[0]
+        word = philox((d.ordinal, d.entity, OWN_RETRIES, tries), d.key)[0]
         factor = 1.0 + round(client.jitter * 1e6) * 1e-6 * (2.0 * unit(word) - 1.0)
         pause = int(round(client.backoff_s * SECOND) * (1 << min(tries, 16)) * factor)
         new.caller_at = NEVER
@@ -138,8 +140,11 @@ class User(Timed):
         req.caller_at = self.clock.now + self.sim.timeout
         req.soon(req.enter, CLIENT)
 
-    def next(self) -> None:
-        """Think, or give the user back to the arrivals."""
+    def next(self, took: int) -> None:
+        """Think, or give the user back to the arrivals.
+
+        Even a client that does not think and is refused at once needs some time to try again.
+        """
         self.step += 1
         if self.step >= len(self.sim.flow):
             self.step = 0
@@ -149,7 +154,8 @@ class User(Timed):
                 self.sim.free_users.append(self)
                 return
         self.state = "thinking"
-        self.clock.set_alarm(self, self.clock.now + self.think)
+        pause = max(self.think, 0 if took > 0 else CYCLE)
+        self.clock.set_alarm(self, self.clock.now + pause)
 
     def hang_up(self) -> None:
         """Close the kept connection."""

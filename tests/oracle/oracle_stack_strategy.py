@@ -37,7 +37,7 @@ CPU = (
 )  # fmt: skip
 IO = (*CPU, Dist("const", 0.0237), Dist("const", 0.4391), Dist("exp", 1.7))
 THINK = (
-    Dist("exp", 0.031), Dist("const", 0.0017), Dist("const", 0.1113), Dist("uniform", 0.01, 0.9),
+    Dist("exp", 0.031), Dist("const", 0.0), Dist("const", 0.1113), Dist("uniform", 0.01, 0.9),
     Dist("exp", 0.4),
 )  # fmt: skip
 ALGORITHMS = ("roundrobin", "leastconn", "first", "source")
@@ -174,7 +174,6 @@ def _load(draw, stack: Stack) -> Load:
     for _ in range(draw(st.integers(1, 2))):
         mix = ((ops[0], 0.3), (ops[1], 0.7)) if len(ops) > 1 else ((ops[0], 1.0),)
         flow.append(FlowStep(mix, draw(pick(THINK))))
-    # without a pause users that are refused at once would never let time pass
     executor = draw(pick(("constant-vus", "constant-vus", "ramping-vus", "arrivals", "arrivals")))
     graceful = {"graceful_stop_s": draw(pick((30.0, 0.5))), "flow": tuple(flow)}
     graceful |= {"graceful_ramp_down_s": draw(pick((30.0, 0.1))), "client": draw(_client())}
