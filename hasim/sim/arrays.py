@@ -120,7 +120,7 @@ def _globals(k, t: Tables, scenario, seed, replication, seconds, keep_requests) 
 def load_rows(t: Tables, scenario: Scenario) -> None:
     """The rows that depend on the scenario: flow, mix and probed paths."""
     number = {name: i for i, name in enumerate(t.ops)}
-    short = {}
+    short: dict[str, str] = {}
     for name in t.ops:
         short.setdefault(name.partition("/")[2], name)
     for step in scenario.load.flow:

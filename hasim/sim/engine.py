@@ -110,9 +110,11 @@ class Engine(World):
                 if event is not None:
                     self._later(t, event, value)
 
-    def _later(self, t: int, event: simpy.Event, value: int) -> None:
-        timer = self.env.timeout(t - self.env.now)
-        timer.callbacks.append(lambda _: event.succeed(value))
+    def _later(self, t: int, event: simpy.Event, value: object) -> None:
+        def fire(_: simpy.Event) -> None:
+            event.succeed(value)
+
+        self.env.timeout(t - self.env.now).callbacks.append(fire)
 
     def _call_at(self, t: int, station: int) -> None:
         if self.on_oom is not None:
@@ -214,15 +216,37 @@ class Engine(World):
     def close_idle(self, instance: str) -> None:
         if self._station(instance) >= 0:
             self._do(door.close_idle, self._station(instance))
+        for edge, e in self.tables.edge_of.items():
+            if edge.source.startswith(f"{instance}/"):  # a HAProxy process lets go of its own
+                row = self.k.edges[e]
+                self.k.stations[row["st"]]["idle"] -= row["idle"]
+                row["idle"] = row["stale"] = 0
 
     def drained(self, instance: str) -> simpy.Event:
-        st = self._station(instance)
         event = self.env.event()
+        if instance in self.tables.balancer_of:
+            self.spawn(self._drain_balancer(instance, event), f"drain {instance}")
+            return event
+        st = self._station(instance)
         if st < 0 or self.k.stations[st]["inflight"] == 0:
             return event.succeed(0)
         self.k.stations[st]["watch_drain"] = 1
         self._waiting[L.N_DRAINED, st] = event
         return event
+
+    def _drain_balancer(self, instance: str, event: simpy.Event) -> Generator:
+        """A soft stop is rare: look every 10 ms whether HAProxy still has a request in hand."""
+        bal = self.tables.balancer_of[instance]
+        mine = np.flatnonzero(
+            (self.k.backends["kind"] == L.HAPROXY) & (self.k.backends["bal"] == bal)
+        )
+        while True:
+            s = self.k.slots
+            live = (s["phase"] != L.FREE) & ((s["flags"] & (L.ZOMBIE | L.CHECK)) == 0)
+            if not np.isin(s["be"][live], mine).any():
+                event.succeed(0)
+                return
+            yield self.seconds(0.01)
 
     def set_speed(self, instance: str, factor: float) -> None:
         self._do(door.set_speed, self._station(instance), round(factor * 1e9))

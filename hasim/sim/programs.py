@@ -152,5 +152,5 @@ def health_operation(t: Tables, instance: str, url: str) -> int:
     service = next((s for s in t.stack.services if s.name == inst.service), None)
     for op in service.ops if service else ():
         if op.path == url:
-            return t.ops.index(f"{service.name}/{op.name}")
+            return t.ops.index(f"{inst.service}/{op.name}")
     return t.health_op[instance, "404" if service and service.health else ""]

@@ -31,7 +31,9 @@ class Sampler:
         self.servers = np.array([i for i, e in enumerate(tables.edges) if e.server], dtype=np.int64)
         self.n = {"stations": len(tables.stations), "servers": len(self.servers)}
         self.seconds = int(engine.k.g[L.SECONDS])
-        self.out = {name: np.zeros((self.seconds, self.n[of])) for name, of in COLUMNS.items()}
+        self.out: dict[str, np.ndarray] = {
+            name: np.zeros((self.seconds, self.n[of])) for name, of in COLUMNS.items()
+        }
         for name in ("p50_s", "p99_s", "vus", "dropped_iterations"):
             self.out[name] = np.full(self.seconds, np.nan if name.startswith("p") else 0.0)
         self.edges_s = bucket_edges_s()

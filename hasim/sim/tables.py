@@ -6,6 +6,7 @@ Tables keeps the names beside the numbers: which station, edge, balancer and ope
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ class Tables:
     balancer_of: dict[str, int] = field(default_factory=dict)
     backend_of: dict[tuple[str, str], int] = field(default_factory=dict)
     health_op: dict[tuple[str, str], int] = field(default_factory=dict)
-    rows: dict[str, list[tuple]] = field(default_factory=dict)
+    rows: dict[str, list[Any]] = field(default_factory=dict)
     pool_of: dict[tuple[str, str], int] = field(default_factory=dict)
     queues: int = 0
     probe_ops: list[int] = field(default_factory=list)

@@ -52,7 +52,7 @@ def is_compiled() -> bool:
 def _use_cache_folder() -> None:
     from numba import config
 
-    config.CACHE_DIR = str(CACHE_FOLDER)
+    setattr(config, "CACHE_DIR", str(CACHE_FOLDER))  # noqa: B010 (mypy does not know it)
 
 
 _use_cache_folder()

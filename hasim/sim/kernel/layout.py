@@ -5,6 +5,8 @@ All times are int64 ns; FOREVER is "no deadline". -1 is "none" for every index.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from llvmlite.binding import Linkage
 from numba import config, njit, types
@@ -345,7 +347,7 @@ ON_EMPTY, ON_TIMEOUT, ON_JUNK, ON_5XX = 1, 2, 4, 8
 N_GLOBALS = 64
 
 # The arrays of the data plane: name -> (dtype, dimensions).
-FIELDS = {
+FIELDS: dict[str, tuple[Any, int]] = {
     "g": ("i8", 1),  # globals, N_GLOBALS
     "slots": (SLOT, 1),
     "nodes": (NODE, 1),  # calendar entries: containers, users, generators, slots
