@@ -24,11 +24,13 @@ clean:                   ## remove the environment, results and caches
 help:                    ## list targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1 - \2/p' Makefile
 
+# hasim.sim.warm compiles the request kernel, once on a machine (cached in ~/.cache/hasim).
 # The stamp is touched last, so a set-up that failed half-way runs again.
 .venv/%.ok: requirements/%.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) install --quiet --require-hashes -r $<
 	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/python -m hasim.sim.warm
 	touch $@
 
 .PHONY: run test check fmt lock clean help

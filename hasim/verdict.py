@@ -253,10 +253,12 @@ def _row_causes(
     out = [Cause(reason, span=scenario.span)] if reason else []
     for row in rows:
         if row.violations and row.verdict != "pass":
-            runs = ", ".join(str(r) for r, _ in row.violations[:10])
-            runs += ", ..." if len(row.violations) > 10 else ""
-            count = f"{len(row.violations)} of {replications} replications"
+            every = len(row.violations) == replications
+            runs = ", ".join(str(r) for r, _ in row.violations[: 1 if every else 10])
+            runs += ", ..." if 10 < len(row.violations) < replications else ""
+            count = f"{'all' if every else f'{len(row.violations)} of'} {replications} replications"
             text = f"{row.name} {row.threshold}: violated in {count}, worst first: {runs}"
+            text = text.replace("worst first", "the worst is") if every else text
             out.append(Cause(f"{text} (seed {row.violations[0][1]})", span=row.span))
     return tuple(out)
 

@@ -22,3 +22,7 @@ def compile_all() -> None:
     scenario = Scenario("warm", "", load)
     arrays.load_rows(tables, scenario)
     door.advance(arrays.build(tables, scenario, 1, 0, False), 0)
+
+
+if __name__ == "__main__":
+    compile_all()
