@@ -82,6 +82,9 @@ ScenarioFile = Annotated[Path, typer.Argument(help="The scenario file, such as s
 StackDir = Annotated[
     Path | None, typer.Option("--stack", metavar="DIR", help="Another folder of config files.")
 ]
+Out = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Run folder; by default out/<scenarios>.")
+]
 Seed = Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="Root seed.")]
 
 
@@ -104,9 +107,7 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="KNOB=VALUE", help="Set a knob: makes the run a study."),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Run folder; by default out/<scenarios>.")
-    ] = None,
+    out: Out = None,
     format_: Annotated[
         list[str] | None,
         typer.Option(
@@ -115,9 +116,7 @@ def run(
             help="text, json, junit, github or markdown; may be given more than once.",
         ),
     ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A tenth; verdicts are provisional.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A tenth; provisional.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="As NO_COLOR=1.")] = False,
     only_boot: Annotated[
