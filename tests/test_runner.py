@@ -144,8 +144,11 @@ def test_python_interface(here: Path) -> None:  # noqa: F811
 @pytest.mark.parametrize(
     ("jobs", "sent"), [("1", signal.SIGINT), ("2", signal.SIGINT), ("2", signal.SIGTERM)]
 )
-def test_stopped_runs_leave_nothing(  # noqa: F811
-    here: Path, root: Path, jobs: str, sent: int
+def test_stopped_runs_leave_nothing(
+    here: Path,  # noqa: F811
+    root: Path,
+    jobs: str,
+    sent: int,
 ) -> None:
     long = HEAD.replace("replications: 2", "replications: 5000")
     Path("scenarios.yaml").write_text(long + PASS.replace("calm", "long"))
