@@ -11,6 +11,7 @@ from hasim.metrics_view import View
 from hasim.model import Backend
 from hasim.scenario import Client
 from hasim.sim.trace import NO_ENTRY, OPEN, TIMEOUT
+from hasim.source import Span
 
 # A refused connect is tried again on the same server after a turn-around of at most this long.
 # Source: HAProxy, src/backend.c, back_handle_st_cer; measured on 2.6.12.
@@ -62,7 +63,7 @@ def _sentence(b: Backend, server: str, status: str, letters: str, n: int) -> lis
         text = f"{n} requests waited {_s(wait)} for a place in {b.name}, then {status}"
         return [Cause(f"{text}: timeout queue{note}", span, _finite(wait), n)]
     other = {
-        "SH": "were cut when {s} closed without an answer; only connects are tried again",
+        "SH": "were cut when {s} closed without an answer",
         "SD": "were cut in the middle of the answer of {s}",
         "SQ": "were refused: the queue of {s} is full (maxqueue)",
         "DH": "were cut when {s} was marked down (on-marked-down shutdown-sessions)",
@@ -75,11 +76,26 @@ def _sentence(b: Backend, server: str, status: str, letters: str, n: int) -> lis
     }.get(letters)
     if other is None:
         return []
-    span, note = None, ""
-    if letters == "SH":
-        span, note = place(b.where, "retry_on", "retry-on", fallback=b.span)
-    code = f" ({status})" if status not in ("0", "-1", "") else ""
-    return [Cause(f"{n} requests{code} {other.format(s=server)}{note}", span or b.span, 0.0, n)]
+    span, why = _not_again(b, "empty-response") if letters == "SH" else (b.span, "")
+    code = f" ({status})" if status not in ("0", "-1", "eof", "") else ""
+    return [Cause(f"{n} requests{code} {other.format(s=server)}{why}", span or b.span, 0.0, n)]
+
+
+def _not_again(b: Backend, word: str) -> tuple[Span | None, str]:
+    """Why a request that ended in this way was not tried again (`retry-on`), and where it says."""
+    if b.retries == 0:
+        span, note = place(b.where, "retries", fallback=b.span)
+        return span, f"; nothing is tried again: retries 0{note}"
+    if word not in b.retry_on and "all-retryable-errors" not in b.retry_on:
+        span, note = place(b.where, "retry_on", fallback=b.span)
+        only = b.retry_on == ("conn-failure",)
+        why = "only connects are tried again" if only else f"retry-on has no {word}"
+        return span, f"; {why}{note}"
+    if b.no_post_replay:
+        span, note = place(b.where, "no_post_replay", fallback=b.span)
+        return span, f"; a POST is not tried again: http-request disable-l7-retry{note}"
+    span, note = place(b.where, "retries", fallback=b.span)
+    return span, f", {b.retries} tries again included: retries {b.retries}{note}"
 
 
 def _connect(b: Backend, server: str, status: str, letters: str, n: int) -> list[Cause]:

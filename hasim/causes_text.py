@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hasim.sim.trace import Mark
 from hasim.source import Default, Origin, Span
 
 
@@ -32,3 +33,8 @@ def place(
         if isinstance(origin, Default):
             return fallback, f" (default, {origin.source})"
     return fallback, ""
+
+
+def of_mark(mark: Mark) -> Span | None:
+    """The place in the files that a row of the timeline names."""
+    return Span(mark.file, mark.line, mark.col) if mark.file else None

@@ -11,9 +11,9 @@ from synthetic import FAULT_S, REPAIR_S, budget, check, scenario, stack, thresho
 
 from hasim import stats
 from hasim.errors import Exit
-from hasim.model import BootFailure
+from hasim.model import BootFailure, Server
 from hasim.scenario import KnownGap
-from hasim.sim.trace import HTTP_504, Mark
+from hasim.sim.trace import HTTP_504, FaultSpan, Mark
 from hasim.source import Span
 from hasim.verdict import ScenarioVerdict, assemble, decide, judge, measure
 from hasim.verdict_rows import judge_row, kind
@@ -298,6 +298,89 @@ def test_settings_with_a_check_timeout_are_named() -> None:
     assert found[0].startswith(
         "l09-1 stayed in rotation 4.0 s = (2.0 - 0.5) s + 3 x 0.5 s + 2 x 0.5 s: "
         "inter 2000, fastinter 500, fall 3, timeout check 500"
+    )
+
+
+def first_back_end() -> tuple[Server, ...]:
+    return stack().balancers[0].backends[0].servers
+
+
+def down(t_s: float, detail: str, parent: int = 0, name: str = "gw/l09-1", at: int = 50) -> Mark:
+    return Mark(at, parent, t_s, "lb", f"Server {name} is DOWN", detail, "haproxy.cfg", 29, 12)
+
+
+def test_a_cut_request_names_the_rule_that_kept_it_from_a_second_try() -> None:
+    ended = ((("gw/l09-1", "eof", "SH--"), 2),)
+    where = {"no_post_replay": Span("haproxy.cfg", 42, 5), "retry_on": Span("haproxy.cfg", 17, 5)}
+
+    def said(**backend: object) -> str:
+        got = judge(scenario(), stack(where=where, **backend), [trace(terminations=ended)]).causes
+        return next(f"{c.text} @{c.span}" for c in got if "closed without an answer" in c.text)
+
+    both = ("conn-failure", "empty-response")
+    assert "; only connects are tried again @haproxy.cfg:17:5" in said()
+    assert said(retry_on=both, no_post_replay=True).endswith(
+        "; a POST is not tried again: http-request disable-l7-retry @haproxy.cfg:42:5"
+    )
+    assert "3 tries again included: retries 3" in said(retry_on=both)
+    assert "retry-on has no empty-response" in said(retry_on=("conn-failure", "response-timeout"))
+    assert "nothing is tried again: retries 0" in said(retry_on=both, retries=0)
+
+
+def test_traffic_that_took_a_server_out_is_named_instead_of_checks() -> None:
+    line = Span("haproxy.cfg", 25, 9)
+    servers = tuple(
+        replace(s, observe="layer4", on_error="mark-down", where={"observe": line})
+        for s in first_back_end()
+    )
+    words = 'reason: Health analyze, info: "Detected 10 consecutive errors"'
+    found = causes(servers=servers, timeline=(trace().timeline[0], down(100.4, words)))
+    assert (
+        "l09-1 stayed in rotation 0.4 s: 10 errors in a row of its requests, observe layer4, "
+        "on-error mark-down @haproxy.cfg:25:9"
+    ) in found
+    assert not any("fall" in t for t in found if "stayed" in t)
+
+
+def test_a_balancer_that_was_down_itself_is_the_cause() -> None:
+    marks = (
+        trace().timeline[0],
+        Mark(1, 0, 200.0, "fault", "power-off repaired", ""),
+        Mark(2, 1, 230.0, "lb", "listening", ""),
+        down(230.5, "L4CON", 2),
+        Mark(51, 1, 235.0, "gw-1", "listening", ""),
+        Mark(52, 51, 236.0, "lb", "Server gw/l09-1 is UP", ""),
+    )
+    fault = FaultSpan("power-off", "host:host-a", FAULT_S, REPAIR_S, 0)
+    found = causes(timeline=marks, faults=(fault,))
+    want = "lb itself was down for 130.0 s: 100.0 s until the repair, 30.0 s until it listened"
+    assert any(t.startswith(want) for t in found)
+    assert any(t.startswith("l09-1 stayed in rotation 0.5 s after lb began") for t in found)
+    assert not any("never taken out" in t for t in found)
+    back = "back in rotation 36.0 s after the repair: 35.0 s until it listened, then 1.0 s: rise 2"
+    assert any(back in t for t in found)
+
+
+def test_a_rolling_update_counts_from_each_servers_own_turn() -> None:
+    def update(*rows: tuple[float, str]) -> list[str]:
+        haproxy = (
+            Mark(20 + i, 1, t_s, "lb", f"Server gw/l09-1 {words}", "")
+            for i, (t_s, words) in enumerate(rows)
+        )
+        marks = (
+            trace().timeline[0],
+            Mark(1, 0, 150.0, "rolling-update", "Updating", "gw-1"),
+            *haproxy,
+            down(155.0, "L4CON", 1),
+        )
+        fault = FaultSpan("rolling-update", "gateway", FAULT_S, REPAIR_S, 0)
+        return [t for t in causes(timeline=marks, faults=(fault,)) if "stayed" in t]
+
+    drain, ready = "enters drain state", "is UP (leaving forced drain)"
+    assert update()[0].startswith("l09-1 stayed in rotation 5.0 s = (2.0 - 1.0) s + 2 x 2.0 s:")
+    assert update((150.0, drain)) == []
+    assert update((150.0, drain), (154.0, ready))[0].startswith(
+        "l09-1 stayed in rotation 1.0 s after its drain was ended, before it listened: inter 2000"
     )
 
 

@@ -228,6 +228,9 @@ def _backend(work: _Build, found: Scope) -> Backend:
     on, interval = redispatch if isinstance(redispatch, tuple) else (False, None)
     where["redispatch_interval"] = where["redispatch"]
     retry_on = get("retry-on", "retry_on", ("conn-failure",))
+    for line in section.lines:
+        if line.live and line.texts == hw.NO_POST_REPLAY:
+            where["no_post_replay"] = line.span
     return Backend(
         name=section.name,
         mode=str(get("mode", "mode", "tcp")),
@@ -245,11 +248,7 @@ def _backend(work: _Build, found: Scope) -> Backend:
         allbackups=flag("allbackups", "allbackups"),
         abortonclose=flag("abortonclose", "abortonclose"),
         log_health_checks=flag("log-health-checks", "log_health_checks"),
-        no_post_replay=any(
-            line.texts == hw.NO_POST_REPLAY
-            for line in section.lines
-            if line.live
-        ),
+        no_post_replay="no_post_replay" in where,
         disable_on_404=bool(found.value("disable-on-404", False)),
         fullconn=int(str(get("fullconn", "fullconn", 0))),
         persist=flag("persist", "persist"),
