@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hasim.errors import Finding, InputError
 from hasim.source import Span
 
 if TYPE_CHECKING:
@@ -41,11 +40,10 @@ def _print(rows: Iterable[Sequence[str]]) -> None:
 
 
 def scenarios(project: Project) -> Iterable[Sequence[str]]:
-    """name, kind, doc."""
-    if project.file is None:
-        text = f"'{project.folder}' is a folder: name a scenario file"
-        raise InputError([Finding("error", "HA104", text)])
-    for s in project.file.scenarios:
+    """name, doc."""
+    from hasim.project import scenario_file
+
+    for s in scenario_file(project).scenarios:
         later = "" if s.kind == "run" else f"({s.kind}: not in this version)"
         yield s.name, " ".join(s.doc.split()) or later
 

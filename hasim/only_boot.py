@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hasim.model import Stack
-from hasim.project import Project
+from hasim.project import Project, scenario_file
 from hasim.runner import make_tasks
 from hasim.scenario import Scenario
 from hasim.sim import arrays
@@ -50,8 +50,7 @@ def boot_stacks(
     say: Callable[[str], None],
 ) -> list[Boot]:
     """Boot every different stack of the chosen scenarios, with replication 0's phases."""
-    assert project.file is not None
-    seed = project.file.seed if seed is None else seed
+    seed = scenario_file(project).seed if seed is None else seed
     tasks = make_tasks(project, names, settings, seed)
     warm(say)
     different: dict[tuple[tuple[str, str], ...], tuple[Stack, Scenario]] = {}

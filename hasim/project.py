@@ -92,6 +92,16 @@ def open_project(
     return project
 
 
+def scenario_file(project: Project) -> ScenarioFile:
+    """The scenario file of a project; InputError for a bare folder, which has none."""
+    if project.file is not None:
+        return project.file
+    text = f"'{project.folder}' is a folder: name a scenario file"
+    beside = project.folder / "scenarios.yaml"
+    hint = f"{beside} is one" if beside.is_file() else "`hasim check` reads a folder without one"
+    raise InputError([Finding("error", "HA104", text, None, hint)])
+
+
 def _read(
     file: ScenarioFile | None,
     found: list[Finding],

@@ -22,7 +22,7 @@ from hasim import stats
 from hasim.errors import Finding, InputError, SimulationBug
 from hasim.metrics import budget_findings
 from hasim.model import Stack
-from hasim.project import Project, inputs, open_project
+from hasim.project import Project, inputs, open_project, scenario_file
 from hasim.read.scenarios import select
 from hasim.report import tables
 from hasim.report.runfolder import RunFolder
@@ -76,9 +76,8 @@ def run(
     """
     if not isinstance(project, Project):
         project = open_project(project, stack)
-    assert project.file is not None
     assert project.stack is not None
-    seed = project.file.seed if seed is None else seed
+    seed = scenario_file(project).seed if seed is None else seed
     tasks = make_tasks(project, names, settings or {}, seed, replications, quick)
     files = inputs(project)
     with ExitStack() as held:
@@ -117,10 +116,10 @@ def make_tasks(
     quick: bool = False,
 ) -> list[Task]:
     """The chosen scenarios with their stacks. InputError with all that is wrong with them."""
-    assert project.file is not None
-    chosen, found = select(project.file, names)
+    file = scenario_file(project)
+    chosen, found = select(file, names)
     if not chosen and not found:
-        text = f"{project.file.path} has no scenario of kind 'run'"
+        text = f"{file.path} has no scenario of kind 'run'"
         found.append(Finding("error", "HA104", text, None, "name one"))
     stacks: dict[tuple[tuple[str, str], ...], Stack] = {}
     tasks = []
