@@ -94,7 +94,10 @@ class Loading:
             self.assumptions += self.stackfile.assumptions
         text = self._own("profile.yaml")
         if text is None:
-            self.error("there is no profile.yaml: how do the services behave under load?")
+            if not any(f.span and f.span.file == "profile.yaml" for f in self.findings):
+                text = "there is no profile.yaml: how do the services behave under load?"
+                hint = "name the folder that holds it, or a scenario file; models/ has examples"
+                self.error(text, None, hint)
             return
         self.services, assumed, found = read_profile(text, "profile.yaml")
         self.findings += found
@@ -111,7 +114,8 @@ class Loading:
         """The stated hosts; without any, one assumed host."""
         if self.stackfile.hosts:
             return self.stackfile.hosts
-        self.warn("HA204", "no host is stated in stack.yaml: one host 'host-1' is assumed")
+        if not any(f.span and f.span.file == "stack.yaml" for f in self.findings):
+            self.warn("HA204", "no host is stated in stack.yaml: one host 'host-1' is assumed")
         self.assume("hosts.host-1", "8 cores, 16 GiB", "no host is stated")
         return (DEFAULT_HOST,)
 
@@ -225,6 +229,15 @@ class Loading:
                 ports = ", ".join(map(str, one.listen_ports))
                 text = f"no file says that '{one.name}' listens on {server.port} (only {ports})"
                 self.warn("HA206", text, server.span)
+
+    def check_servers(self, balancers: Iterable[Balancer]) -> None:
+        """A server line with an address that leads nowhere: its server is down from the start."""
+        for server in (s for x in balancers for b in x.backends for s in b.servers):
+            if not server.instance and not server.disabled and is_address(server.address):
+                where = f"{server.address}:{server.port}"
+                text = f"nothing in this stack listens on {where}; server {server.name} is dead"
+                hint = "compare it with the addresses and ports in stack.yaml and the compose files"
+                self.warn("HA208", text, server.span, hint)
 
     def check_workers(self, placed: Iterable[Placed]) -> None:
         """WEB_CONCURRENCY (read by gunicorn and uvicorn) and `workers` must not disagree."""

@@ -57,7 +57,7 @@ def with_settings(
     patches: dict[str, list[Patch]] = {}
     for name, value in settings.items():
         if name not in known:
-            hint = did_you_mean(name, known)
+            hint = did_you_mean(name, known) or "`hasim list knobs` shows them"
             wrong.append(Finding("error", "HA104", f"unknown knob '{name}'", None, hint))
             continue
         try:
@@ -66,7 +66,8 @@ def with_settings(
         except ValueError as error:
             origin = known[name].origin
             span = origin if isinstance(origin, Span) else None
-            wrong.append(Finding("error", "HA104", f"{name}={value}: {error}", span))
+            text = f"{name}={value}: {str(error).removeprefix(f'{name}: ')}"
+            wrong.append(Finding("error", "HA104", text, span))
     if wrong:
         raise InputError(wrong)
     patched = dict(files.texts)
@@ -106,6 +107,7 @@ def _load(files: Files, env: Mapping[str, str]) -> tuple[Stack | None, list[Find
     placed = heard(placed, balancers)
     names = replace(names, placed=tuple(placed))
     work.check_ports(balancers, placed)
+    work.check_servers(balancers)
     work.check_workers(placed)
     entries = work.entries(addresses, raw)
     ways, assumed, found = routes.call_routes(work.services, balancers, names)

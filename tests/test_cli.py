@@ -92,6 +92,19 @@ def test_quick_is_provisional(here: Path) -> None:
     assert "provisional" in out
 
 
+@pytest.mark.parametrize("words", [["run"], ["run", "--only-boot"], ["list", "scenarios"]])
+def test_a_folder_is_no_scenario_file(here: Path, words: list[str]) -> None:
+    _, err = hasim_(*words, "stack", code=104)
+    assert "'stack' is a folder: name a scenario file" in err
+
+
+def test_a_server_line_that_leads_nowhere_is_shown(here: Path) -> None:
+    config = here / "stack" / "haproxy.cfg"
+    config.write_text(config.read_text().replace("10.0.1.12:8080", "10.0.1.12:8081"))
+    out, _ = hasim_("check", "stack", code=0)
+    assert "haproxy.cfg:20:5: HA208 warning: nothing in this stack listens on 10.0.1.12:8081" in out
+
+
 def test_a_stack_that_does_not_boot_is_void(here: Path) -> None:
     config = here / "stack" / "haproxy.cfg"
     config.write_text(config.read_text().replace("10.0.1.12", "no-such-name"))
