@@ -140,6 +140,8 @@ def parse_threshold(text: str, metric: str = "") -> Threshold:
         words = ", ".join("p(..)" if a == "p" else a for a in known.aggregates)
         raise ValueError(f"{metric} is a {known.type}: it has {words}, not {aggregate}")
     limit = _limit(float(match["num"]), match["unit"], aggregate, known)
+    if known and known.dimension == "share" and limit > 1 and known.name != "error_budget":
+        raise ValueError(f"{text!r}: a share is at most 1; write '{match['num']}%' for percent")
     if not math.isfinite(limit):
         raise ValueError(f"the limit of {text!r} is too large")
     return Threshold(text.strip(), aggregate, match["op"], limit, q)

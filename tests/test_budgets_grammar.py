@@ -38,6 +38,7 @@ def test_thresholds_end_in_si_units(text, metric, aggregate, operator, limit, q)
     ("text", "metric", "word"),
     [
         ("p(101)<1s", "http_req_duration", "outside 0..100"),
+        ("rate<5", "http_req_failed", "write '5%'"),
         ("p95<1s", "http_req_duration", "cannot read threshold"),
         ("p(95)<nan", "http_req_duration", "cannot read threshold"),
         ("p(95)<1e999s", "http_req_duration", "too large"),
