@@ -326,7 +326,9 @@ class _Reader:
         if letter not in found.places:
             self.misplaced(found, line)
         elif found.status != hw.SIMULATED:
-            self.ignore(line, found.status, " ".join(texts[: 2 if texts[0] in FAMILIES else 1]))
+            metrics = texts[1:3] == ("use-service", "prometheus-exporter")  # answers no user
+            status = hw.QUIET if metrics else found.status
+            self.ignore(line, status, " ".join(texts[: 2 if texts[0] in FAMILIES else 1]))
 
     def misplaced(self, found: hw.Keyword, line: Line) -> None:
         word = found.name.split()[0]

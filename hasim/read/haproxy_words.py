@@ -216,12 +216,12 @@ SERVER_OPTIONS = _arity(
     (
         1,
         SIMULATED,
-        "addr port inter fastinter downinter rise fall weight maxconn minconn maxqueue slowstart"
+        "addr port inter fastinter downinter rise fall weight maxconn maxqueue slowstart"
         " observe error-limit on-error on-marked-down on-marked-up resolvers resolve-prefer"
         " init-addr",
     ),
     (0, MATTERS, "agent-check non-stick"),
-    (1, MATTERS, "track pool-max-conn max-reuse init-state"),
+    (1, MATTERS, "minconn track pool-max-conn max-reuse init-state"),
     (
         0,
         QUIET,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -199,6 +199,7 @@ def _service(name: str, form: ServiceForm, node: Node) -> tuple[Service, list[Fi
             found.append(problem(f"'{op}' is no name", place(node, ("ops", op), key=True)))
     if form.pool and form.pools:
         found.append(problem("either pool or pools", place(node, ("pools",), key=True)))
+    found += _unused(form, node)
     if not form.ops and not form.health:
         found.append(problem(f"'{name}' has neither ops nor health", node.span))
     kind = form.on_sigterm if isinstance(form.on_sigterm, str) else "drain"
@@ -267,6 +268,17 @@ def _pools(form: ServiceForm, node: Node) -> tuple[Pool, ...]:
         )
         for loc, p in rows
     )
+
+
+def _unused(form: ServiceForm, node: Node) -> Iterator[Finding]:
+    """Words of a pool that are read for later: whoever states them must not rely on them."""
+    rows = [(("pool",), form.pool)] if form.pool else []
+    rows += [(("pools", i), p) for i, p in enumerate(form.pools)]  # type: ignore[misc]
+    for loc, pool in rows:
+        for key in ("pre_ping", "command_timeout", "tcp_user_timeout", "on_disconnect"):
+            if key in pool.model_fields_set:
+                text = f"'{key}' of a pool is not simulated; it could change the outcome"
+                yield Finding("warning", "HA209", text, place(node, (*loc, key), key=True))
 
 
 def _source(form: SourceForm | None) -> str:
