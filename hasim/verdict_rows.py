@@ -160,6 +160,7 @@ def _by_share(
     elif high < coverage:
         verdict = "fail"
     note = f"holds in {held} of {n} runs: P in [{100 * low:.1f}, {100 * high:.1f}] %"
+    note += f", asked {100 * coverage:g} %"
     if threshold.operator in ("<", "<=") or (threshold.operator == "==" and threshold.limit == 0):
         observed, least, most = stats.quantile_interval(x, coverage, error)
     elif threshold.operator in (">", ">="):
