@@ -7,6 +7,7 @@ a Finding at the place in the YAML file where the wrong key or value stands.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Annotated, Any, TypeVar
@@ -63,6 +64,8 @@ def _with_hint(error: Any, known: Sequence[str]) -> InitErrorDetails:
     else:
         kind = error["type"]
         words = _WORDS.get(kind)
+        if kind == "literal_error" and not re.search(r"(, | or )", ctx["expected"]):
+            words = "only {expected} is possible here"
         ctx.setdefault("text", words.format_map(ctx) if words else error["msg"])
     custom = PydanticCustomError(kind, "{text}", ctx)
     return InitErrorDetails(type=custom, loc=error["loc"], input=error["input"])

@@ -136,7 +136,7 @@ MISTAKES = [  # what is replaced, by what (the bar is where the finding must poi
     ("{uniform: [1m, 2m]}", "|{exp: 1m}", "a duration or {uniform: [a, b]} is needed here"),
     ("seed: 7", "seed: |-7", "at least 0 is needed here"),
     ("version: 1\nstack: .", "|version: 1", "key 'stack' is missing"),
-    ("version: 1", "version: |2", "one of 1 is needed here"),
+    ("version: 1", "version: |2", "only 1 is possible here"),
     ("recover_within: 3m", "recover_within: |soon", "'soon' is not a duration"),
     ("doc: A gateway hangs.", "|docs: A gateway hangs.", "unknown key 'docs'"),
     ("availability, horizon: 1y", "run, load: steady, |horizon: 1y", "unknown key 'horizon'"),
