@@ -137,7 +137,7 @@ def _hosts_and_stations(t: Tables) -> None:
     for h, host in enumerate(t.stack.hosts):
         here = [i for i in t.stack.instances if i.host == host.name and i.kind != "haproxy"]
         first = len(t.stations)
-        demand = sum(_most_cores(i, services.get(i.service)) for i in here)
+        demand = sum(_most_cores(services.get(i.service)) for i in here)
         for instance in here:
             service = services.get(instance.service, Service(instance.service))
             t.station_of[instance.name] = len(t.stations)
@@ -147,10 +147,9 @@ def _hosts_and_stations(t: Tables) -> None:
         t.add("hosts", cores=host.cores, first=first, count=len(here))
 
 
-def _most_cores(instance: Instance, service: Service | None) -> float:
-    """The most CPU that the container can ever use at once."""
-    workers = service.workers if service else 1
-    return min(workers, instance.cpus) if instance.cpus > 0 else workers
+def _most_cores(service: Service | None) -> float:
+    """The most cores that the container can use at one instant: a quota binds over its period."""
+    return service.workers if service else 1
 
 
 def _station(t: Tables, instance: Instance, service: Service, host: int, fits: bool, local: int):

@@ -112,7 +112,8 @@ class User(Timed):
         if not replay and (outcome in (OK, OPEN) or req.own_tries >= client.retries):
             return None
         new = req if same else req.twin()
-        new.later = new.reused = new.redispatched = new.doomed = new.overdue = False
+        new.later = new.reused = new.present = new.redispatched = False
+        new.doomed = new.overdue = False
         new.held, new.server, new.backend = None, None, None
         new.first_error, new.letters, new.retries, new.outcome = "", "", 0, OK
         new.demand = new.demand.again()

@@ -21,10 +21,11 @@ from hasim.sim.trace import EOF, OPEN
 from hasim.sim.traffic import is_open_loop, rate_pieces, user_spans
 
 RETRY_WORDS = {
+    "conn-failure": {"conn-failure"},
     "empty-response": {"empty-response"},
     "response-timeout": {"response-timeout"},
     "500": {"5xx"}, "502": {"5xx"}, "503": {"5xx"}, "504": {"5xx"},
-    "all-retryable-errors": {"empty-response", "response-timeout", "5xx"},
+    "all-retryable-errors": {"conn-failure", "empty-response", "response-timeout", "5xx"},
 }  # fmt: skip
 
 
@@ -121,7 +122,7 @@ class Oracle:
                     station.pools.setdefault(p.to, Pool(p.size + p.overflow, ns(p.wait_s)))
                 machine.stations.append(station)
                 self.stations[i.name] = station
-            most = sum(s.quota or s.workers for s in machine.stations)
+            most = sum(s.workers for s in machine.stations)  # a quota binds over its period
             for s in machine.stations:
                 s.dedicated = most <= host.cores and not s.quota
 

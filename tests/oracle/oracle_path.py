@@ -349,7 +349,7 @@ class Request(Work, Timed):
             self.answer(NO_ENTRY, "")
             return
         self.first_error = self.first_error or ("sC" if timed_out else "SC")
-        if self.retries >= backend.retries:
+        if self.retries >= backend.retries or "conn-failure" not in backend.retry_on:
             if self.doomed:
                 self.answer(HTTP_503, "503 DC--")
             elif self.first_error == "sC" and self.later:

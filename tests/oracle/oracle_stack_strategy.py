@@ -37,13 +37,14 @@ CPU = (
 )  # fmt: skip
 IO = (*CPU, Dist("const", 0.0237), Dist("const", 0.4391), Dist("exp", 1.7))
 THINK = (
-    Dist("exp", 0.031), Dist("const", 0.0), Dist("const", 0.1113), Dist("uniform", 0.01, 0.9),
+    Dist("exp", 0.031), Dist("const", 0.0017), Dist("const", 0.1113), Dist("uniform", 0.01, 0.9),
     Dist("exp", 0.4),
 )  # fmt: skip
 ALGORITHMS = ("roundrobin", "leastconn", "first", "source")
 RETRY_ON = (
     ("conn-failure",), ("conn-failure",), ("conn-failure", "empty-response"),
     ("conn-failure", "response-timeout"), ("conn-failure", "500"), ("all-retryable-errors",),
+    ("none",), ("empty-response",),
 )  # fmt: skip
 
 
@@ -223,7 +224,7 @@ def _commands(draw, stack: Stack, end_ns: int) -> tuple[tuple, ...]:
             out += _die(draw, stack, at, ways)
         else:
             out.append((at, verb, draw(pick((*apps, "lb")))))
-    return tuple(sorted(out, key=lambda c: c[0]))
+    return tuple(sorted((c for c in out if c[0] <= end_ns), key=lambda c: c[0]))
 
 
 VERBS = (
