@@ -26,11 +26,12 @@ ALGORITHMS = {
 REUSE = {"never": L.REUSE_NEVER, "always": L.REUSE_ALWAYS}
 OBSERVE = {"": 0, "layer4": 1, "layer7": 2}
 RETRY_ON = {
+    "conn-failure": L.ON_CONN,
     "empty-response": L.ON_EMPTY,
     "response-timeout": L.ON_TIMEOUT,
     "junk-response": L.ON_JUNK,
     "500": L.ON_5XX, "502": L.ON_5XX, "503": L.ON_5XX, "504": L.ON_5XX,
-    "all-retryable-errors": L.ON_EMPTY | L.ON_TIMEOUT | L.ON_JUNK | L.ON_5XX,
+    "all-retryable-errors": L.ON_CONN | L.ON_EMPTY | L.ON_TIMEOUT | L.ON_JUNK | L.ON_5XX,
 }  # fmt: skip
 DIST_KINDS = {
     "const": L.CONST,

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from haproxy_lab import at, codes, failed, first, play, said
 
+from hasim.sim.trace import HTTP_503, OK
+
 RST = "do: crash, target: web-1"
 DROP = "do: blackhole, target: web-1"
 STOP = "do: pause, target: web-1"
@@ -253,6 +255,42 @@ def test_observed_errors_wait_for_the_connect_timeout_in_a_black_hole(tmp_path) 
         tmp_path, f"{{at: {at(0.1)}, {DROP}}}", rate=30, seconds=10, phase_s=0.1, check=WATCH
     )
     assert 5.75 <= detect_s(trace) <= 6.05
+
+
+def test_layer4_observes_connects_only(tmp_path) -> None:
+    """Requests that are cut by the crash do not count for it, each refused connect does."""
+    check = f"{CHECK} observe layer4 error-limit 3 on-error mark-down"
+    fault = f"{{at: 10s, {RST}, for: 15s}}"
+    trace = play(tmp_path, fault, seconds=30, check=check, service_ms=400)
+    assert detect_s(trace) == pytest.approx(3 * 0.06, abs=0.07)  # 50/s over three servers
+    check = check.replace("layer4", "layer7")
+    trace = play(tmp_path, fault, seconds=30, check=check, service_ms=400)
+    assert detect_s(trace) < 0.001
+
+
+def test_retry_on_without_conn_failure_tries_no_connect_again(tmp_path) -> None:
+    fault = f"{{at: 10s, {RST}, for: 15s}}"
+    trace = play(tmp_path, fault, seconds=30, defaults="    retry-on empty-response\n")
+    lost = failed(trace)
+    assert lost.size > 50
+    assert lost["latency_s"].max() < 0.1
+
+
+@pytest.mark.parametrize("balance", ["roundrobin", "leastconn", "random"])
+def test_a_redispatched_probe_leaves_the_dead_server_as_a_request_does(tmp_path, balance) -> None:
+    fault = f"{{at: 10s, {RST}, for: 15s}}"
+    trace = play(tmp_path, fault, seconds=30, redispatch=True, balance=balance)
+    assert failed(trace).size <= 1  # in flight at the crash
+    assert (trace.probe_outcome != OK).sum() <= 1
+
+
+def test_a_probe_without_redispatch_stays_with_the_dead_server(tmp_path) -> None:
+    fault = f"{{at: 10s, {RST}, for: 15s}}"
+    text = {"phase_s": 1.0, "defaults": "    retries 1\n    timeout connect 300\n"}
+    trace = play(tmp_path, fault.replace("10s", at(9.0)), seconds=30, **text)
+    into = (trace.probe_start_s > 10) & (trace.probe_start_s < 13)
+    bad = trace.probe_outcome[into] == HTTP_503
+    assert bad.mean() == pytest.approx(1 / 3, abs=0.2)
 
 
 def test_health_that_fails_costs_no_request(tmp_path) -> None:

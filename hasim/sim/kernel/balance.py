@@ -68,19 +68,21 @@ def better(k, algo, e, best):
 
 
 @jit
-def two_of(k, be, s, actives, backup):
-    """balance random(2): of two servers drawn by weight, the less loaded one."""
+def two_of(k, be, s, actives, backup, avoid):
+    """balance random(2): of two servers drawn by weight, the less loaded one; `avoid` if alone."""
     b, slot = k.backends[be], k.slots[s]
     block = words(k, slot.ordinal, slot.entity, slot.path, np.uint64((1 << 32) + slot.retries))
     best = -1
     for draw in range(2):
         total = 0
         for e in range(b.first, b.first + b.count):
-            if eligible(k, be, e, actives, backup):
+            if e != avoid and eligible(k, be, e, actives, backup):
                 total += k.edges[e].weight
+        if total == 0:
+            return avoid if avoid >= 0 and eligible(k, be, avoid, actives, backup) else ALL_FULL
         point = unit(block[0] if draw == 0 else block[1]) * total
         for e in range(b.first, b.first + b.count):
-            if eligible(k, be, e, actives, backup):
+            if e != avoid and eligible(k, be, e, actives, backup):
                 point -= k.edges[e].weight
                 if point < 0.0:
                     if best < 0 or k.edges[e].served < k.edges[best].served:
@@ -134,7 +136,7 @@ def choose(k, be, s, avoid):
     if actives == 0 and backup < 0:
         return NO_SERVER
     if b.algo == L.RANDOM:
-        best = two_of(k, be, s, actives, backup)
+        best = two_of(k, be, s, actives, backup, avoid)
         return best if best < 0 or not full(k, best) else ALL_FULL
     if b.algo == L.SOURCE:
         return by_source(k, be, s, actives, backup)
@@ -183,28 +185,33 @@ def enter_ring(k, e):
 
 
 @jit
-def shadow(k, be, s):
-    """The server of a probe, moving no balancing state.
+def shadow(k, be, s, avoid):
+    """The server of a probe, moving no balancing state; `avoid` only if it is the only one.
 
     Round robin: any server by weight, by a word of the probe's own (its turn would stand still
     when no request moves it). Others: what the algorithm would choose now.
     """
     b = k.backends[be]
     if b.algo != L.ROUNDROBIN or b.count == 1:
-        return choose(k, be, s, -1)
+        return choose(k, be, s, avoid)
     slot = k.slots[s]
     backup = -1 if b.actives else first_backup_of(k, be)
-    total = 0
+    total, avoided = 0, False
     for e in range(b.first, b.first + b.count):
         if eligible(k, be, e, b.actives, backup) and not full(k, e):
-            total += k.edges[e].weight
+            if e == avoid:
+                avoided = True
+            else:
+                total += k.edges[e].weight
+    if total == 0 and avoided:
+        return avoid
     if total == 0:
         return NO_SERVER if b.actives == 0 and backup < 0 else ALL_FULL
     block = words(k, slot.ordinal, slot.entity, slot.path, np.uint64((1 << 32) + slot.retries))
     point = unit(block[0]) * total
     best = -1
     for e in range(b.first, b.first + b.count):
-        if eligible(k, be, e, b.actives, backup) and not full(k, e):
+        if e != avoid and eligible(k, be, e, b.actives, backup) and not full(k, e):
             best = e
             point -= k.edges[e].weight
             if point < 0.0:

@@ -332,7 +332,7 @@ CONNECTS, REFUSED, SILENT, NO_ROUTE = range(4)
 L4CON, L4TOUT, L7TOUT, L7RSP = -1, -2, -3, -4
 
 # Retry-on bits.
-ON_EMPTY, ON_TIMEOUT, ON_JUNK, ON_5XX = 1, 2, 4, 8
+ON_EMPTY, ON_TIMEOUT, ON_JUNK, ON_5XX, ON_CONN = 1, 2, 4, 8, 16
 
 # Globals (k.g), int64.
 (

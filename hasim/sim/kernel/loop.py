@@ -131,7 +131,7 @@ def timer(k, s):
         if phase == L.ARP:
             hold(k, s, L.FAIL)
         else:
-            hold(k, s, L.DIAL if slot.flags & L.SLOTTED or slot.flags & L.PROBE else L.ROUTE)
+            hold(k, s, L.DIAL if slot.trynum >= 0 else L.ROUTE)
     elif phase == L.CONN:
         sent(k, s)
     elif phase == L.SYN:
@@ -141,7 +141,7 @@ def timer(k, s):
     elif phase == L.ARP:
         connect_failed(k, s, False)
     elif phase == L.TURN:
-        if slot.flags & L.SLOTTED:
+        if slot.trynum >= 0:  # it has kept its server
             dial(k, s)
         else:
             route(k, s, slot.edge)
@@ -196,9 +196,9 @@ def deadline(k, s):
         check_result(k, s, L.L7TOUT)
         detach(k, s)
     else:
-        if not slot.flags & L.PROBE:
-            observe(k, slot.edge, k.edges[slot.edge].observe == 1)
         if not replay(k, s, L.ON_TIMEOUT):
+            if not slot.flags & L.PROBE:
+                observe(k, slot.edge, True, False)
             reply(k, s, HTTP_504, L.T_SHT)
 
 

@@ -58,7 +58,7 @@ def route(k, s, avoid):
     slot = k.slots[s]
     b = k.backends[slot.be]
     if slot.flags & L.PROBE:
-        e = shadow(k, slot.be, s)
+        e = shadow(k, slot.be, s, avoid)
     elif b.kind == L.DIRECT and b.count == 1:
         e = b.first
     else:
@@ -177,6 +177,8 @@ def sent(k, s):
         if slot.answer_within > 0:
             slot.t_hap = k.g[L.NOW] + slot.answer_within
     else:
+        if edge.observe == 1 and not slot.flags & L.PROBE:
+            edge.errors = 0  # connected (backend.c, back_establish)
         t_server = k.backends[slot.be].t_server
         slot.t_hap = L.FOREVER if t_server >= L.FOREVER else k.g[L.NOW] + t_server
     if edge.connect >= 2:
@@ -233,10 +235,10 @@ def connect_failed(k, s, timed_out):
         reply(k, s, NO_ENTRY, 0)
         return
     if not slot.flags & L.PROBE:
-        observe(k, slot.edge, False)
+        observe(k, slot.edge, False, False)
     if slot.term == 0:
         slot.term = 2 if timed_out else 1  # the first error of the request fixes the letter
-    if slot.retries >= b.retries:
+    if slot.retries >= b.retries or not b.retry_on & L.ON_CONN:
         give_up(k, s)
         return
     slot.retries += 1
@@ -251,6 +253,7 @@ def connect_failed(k, s, timed_out):
         if not slot.flags & L.PROBE:
             k.g[L.REDISPATCHES] += 1
         if pause and actives <= 1:
+            slot.trynum = -1  # route() when the pause is over
             turn_around(k, s)
         else:
             route(k, s, failed)
@@ -357,7 +360,6 @@ def done(k, s):
         return
     edge = k.edges[slot.edge]
     if not slot.flags & L.PROBE:
-        observe(k, slot.edge, outcome != APP_5XX or edge.observe == 1)
         # a server that has closed its listener ends its connections with their last answer
         kept = slot.epoch == edge.epoch and edge.connect != L.REFUSED
         if b.reuse != L.REUSE_NEVER and kept:
@@ -366,6 +368,8 @@ def done(k, s):
             k.stations[slot.st].idle += 1
     if outcome == APP_5XX and replay(k, s, L.ON_5XX):
         return
+    if not slot.flags & L.PROBE:
+        observe(k, slot.edge, True, outcome != APP_5XX)
     term = L.T_OK
     if outcome == APP_5XX:
         term = L.T_5XX
@@ -388,12 +392,12 @@ def cut(k, s):
     if b.kind == L.DIRECT:
         reply(k, s, EOF, 0)
         return
-    if not slot.flags & L.PROBE:
-        observe(k, slot.edge, False)
     if replay(k, s, L.ON_EMPTY):
         return
     silent = slot.flags & L.NONFIRST if b.close_rule == 0 else slot.flags & L.REUSED
-    if silent:
+    if silent:  # no error of the server (http_ana.c, abort_keep_alive)
         reply(k, s, EOF, L.T_EOF)
     else:
+        if not slot.flags & L.PROBE:
+            observe(k, slot.edge, True, False)
         reply(k, s, HTTP_502, L.T_SH)

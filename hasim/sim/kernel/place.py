@@ -10,10 +10,14 @@ from hasim.sim.kernel.layout import jit
 
 
 @jit
-def observe(k, e, good):
-    """`observe`: consecutive errors of live traffic; at error-limit tell the control plane."""
+def observe(k, e, answer_, good):
+    """`observe`: consecutive errors of live traffic; at error-limit tell the control plane.
+
+    answer_: an answer (or none), which only layer7 hears; else a connect: good ones count for
+    layer4, failed ones for both. source: check.c, analyze_statuses
+    """
     edge = k.edges[e]
-    if edge.observe == 0:
+    if edge.observe == 0 or (edge.observe == 1 if answer_ else edge.observe == 2 and good):
         return
     if good:
         edge.errors = 0
