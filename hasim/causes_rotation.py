@@ -257,8 +257,7 @@ def _listened_s(view: View, server: Server, since_s: float, until_s: float) -> f
     times = [
         m.t_s
         for m in view.trace.timeline
-        if (m.event, m.component) == (STARTED, server.instance)
-        and since_s < m.t_s <= until_s
+        if (m.event, m.component) == (STARTED, server.instance) and since_s < m.t_s <= until_s
     ]
     return max(times, default=-math.inf)
 
