@@ -54,10 +54,12 @@ def boot_causes(stack: Stack, trace: Trace) -> tuple[Cause, ...]:
 
 def _not_restarted(view: View, fault: FaultSpan) -> list[Cause]:
     """A dead process that nothing starts again."""
-    instance = view.instances.get(fault.target)
-    if instance is None or fault.do not in ("crash", "kill") or instance.restart != "no":
-        return []
-    where: Mapping[str, Origin] = instance.where
-    span, note = place(where, "restart", fallback=instance.span)
-    text = f"{instance.name} was not started again: restart policy no"
-    return [Cause(text + note, span=span)]
+    out = []
+    for name in sorted(view.hit(fault)):
+        instance = view.instances.get(name)
+        if instance is not None and fault.do in ("crash", "kill") and instance.restart == "no":
+            where: Mapping[str, Origin] = instance.where
+            span, note = place(where, "restart", fallback=instance.span)
+            text = f"{instance.name} was not started again: restart policy no"
+            out.append(Cause(text + note, span=span))
+    return out

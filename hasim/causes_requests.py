@@ -137,10 +137,11 @@ def _stuck(view: View, lost: Counter[Lost]) -> list[Cause]:
         held = end - fault.start_s
         for balancer in view.stack.balancers:
             for b in balancer.backends:
-                if any(s.instance == fault.target for s in b.servers) and b.timeout_server_s > held:
+                hung = view.hit(fault) & {s.instance for s in b.servers}
+                if hung and b.timeout_server_s > held:
                     span, note = place(b.where, "timeout_server_s", fallback=b.span)
                     text = (
-                        f"requests sent to {fault.target} waited for its return, up to "
+                        f"requests sent to {', '.join(sorted(hung))} waited for its return, up to "
                         f"{_s(held)}: timeout server {_s(b.timeout_server_s)}{note} is longer"
                     )
                     out.append(Cause(text, span, _finite(held)))

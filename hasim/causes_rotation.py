@@ -64,10 +64,8 @@ def _started(view: View, fault: FaultSpan) -> Iterator[tuple[str, Mark]]:
 
 def _hit(view: View, fault: FaultSpan, instance: str) -> bool:
     """Did the fault hit this instance or its host?"""
-    known = view.instances.get(instance)
-    return fault.target == instance or (
-        known is not None and fault.target.removeprefix("host:") == known.host
-    )
+    hit, known = view.hit(fault), view.instances.get(instance)
+    return instance in hit or (known is not None and known.host in hit)
 
 
 def _was_gone(view: View, fault: FaultSpan, back: Mark) -> Cause:

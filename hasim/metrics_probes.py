@@ -84,14 +84,14 @@ def server_name(mark: Mark) -> str:
 
 def servers_of(view: View, fault: FaultSpan) -> set[str]:
     """`backend/server` names of the server lines that lead to what the fault hit."""
-    host = fault.target.removeprefix("host:")
+    hit = view.hit(fault)
     return {
         f"{backend.name}/{server.name}"
         for balancer in view.stack.balancers
         for backend in balancer.backends
         for server in backend.servers
-        if fault.target in (server.instance, f"{backend.name}/{server.name}")
-        or (server.instance in view.instances and view.instances[server.instance].host == host)
+        if hit & {server.instance, f"{backend.name}/{server.name}"}
+        or (server.instance in view.instances and view.instances[server.instance].host in hit)
     }
 
 

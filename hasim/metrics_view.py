@@ -215,6 +215,18 @@ class View:
         """Timeline rows by id."""
         return {m.id: m for m in self.trace.timeline}
 
+    def hit(self, fault: FaultSpan) -> set[str]:
+        """Instances and hosts that the fault struck: a group is named one by one in its row.
+
+        What lies between two places strikes neither.
+        """
+        names = {fault.target, fault.target.removeprefix("host:")}
+        mark = self.marks.get(fault.mark)
+        between = " | " in fault.target
+        if mark is not None and mark.component == "fault" and not between:
+            names |= set(mark.detail.split(" (")[0].split(", "))
+        return names
+
     def descends(self, mark: Mark, ancestor: int) -> bool:
         """Does the chain of causes of `mark` lead to the row `ancestor`?"""
         seen: set[int] = set()

@@ -291,6 +291,13 @@ def test_a_server_without_a_check_is_never_taken_out() -> None:
     assert any("the check of /health/live did not fail 3 times in a row" in t for t in blind)
 
 
+def test_a_group_is_hit_one_by_one() -> None:
+    mark = Mark(0, -1, FAULT_S, "fault", "pause", "gw-1, gw-2", "scenarios.yaml", 20, 7)
+    fault = FaultSpan("pause", "gateway[*]", FAULT_S, REPAIR_S, 0)
+    found = causes(timeline=(mark,), faults=(fault,))
+    assert sum("was never taken out" in t for t in found) == 2
+
+
 def test_settings_with_a_check_timeout_are_named() -> None:
     fast = check(timeout_check_s=0.5, fastinter_s=0.5)
     servers = tuple(replace(s, check=fast) for s in stack().balancers[0].backends[0].servers)
