@@ -6,11 +6,7 @@ A DIRECT backend is a client that dials an address itself: no retries, no queue,
 from __future__ import annotations
 
 from hasim.sim.kernel import layout as L
-from hasim.sim.kernel.answer import (
-    check_result,
-    clone,
-    detach,
-)
+from hasim.sim.kernel.answer import check_result, clone, detach
 from hasim.sim.kernel.balance import (
     ALL_FULL,
     NO_SERVER,
