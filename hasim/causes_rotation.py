@@ -21,6 +21,7 @@ LATE = ("L4TOUT", "L6TOUT", "L7TOUT", "Layer4 timeout", "Layer6 timeout", "Layer
 OBSERVED = "Health analyze"
 DRAINS, DRAINED = "enters drain state", "(leaving forced drain)"
 STARTED = "listening"
+PLANNED = ("rolling-update", "reload")  # a server that never goes DOWN is as it should be
 SHOWN_S = 0.05  # shorter ones round to nothing
 
 
@@ -45,7 +46,8 @@ def detection(view: View, fault: FaultSpan) -> list[Cause]:
     for name, mark in first.items():
         if name in lines:
             out += _stayed(view, lines[name][1], fault, mark, starts.get(mark.component))
-    for name in sorted(servers_of(view, fault) - set(first)):
+    silent = set() if fault.do in PLANNED else servers_of(view, fault) - set(first)
+    for name in sorted(silent):
         balancer, server = lines[name]
         if balancer not in starts and not _hit(view, fault, balancer):
             out.append(_never_down(view, server, fault))

@@ -296,6 +296,8 @@ def test_a_group_is_hit_one_by_one() -> None:
     fault = FaultSpan("pause", "gateway[*]", FAULT_S, REPAIR_S, 0)
     found = causes(timeline=(mark,), faults=(fault,))
     assert sum("was never taken out" in t for t in found) == 2
+    update = replace(fault, do="rolling-update")
+    assert not any("never taken out" in t for t in causes(timeline=(mark,), faults=(update,)))
 
 
 def test_settings_with_a_check_timeout_are_named() -> None:
