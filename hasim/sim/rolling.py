@@ -70,6 +70,7 @@ class RollingUpdate:
                 if self.plan.on_timeout == "rollback":
                     mark = self._say("rolling back", name, cause)
                     yield from self.machine.docker.recreate(name, mark, image="same")
+                    yield from self._undrain(name, mark)
                 self._say("Rolling update stopped", name, cause)
                 return
             yield self.world.seconds(self.plan.pause_s)
@@ -81,12 +82,37 @@ class RollingUpdate:
             self._set_state(name, "drain", cause)
             yield from self._until(lambda: self._sessions(name) == 0, SERIAL_POLL_S, plan.drain_s)
         yield from self.machine.docker.recreate(name, cause, image=plan.image)
-        if plan.drain_s:
-            self._set_state(name, "ready", cause)
-        poll = SCRIPT_POLL_S if plan.via == "script" else SERIAL_POLL_S
-        good = yield from self._until(lambda: self._ready(name), poll, plan.wait_limit_s)
+        good = yield from self._undrain(name, cause)
+        if good:
+            good = yield from self._until(
+                lambda: self._ready(name), self._poll_s, plan.wait_limit_s
+            )
         self._say("is healthy" if good else "is not healthy in time", name, cause)
         return good
+
+    @property
+    def _poll_s(self) -> float:
+        return SCRIPT_POLL_S if self.plan.via == "script" else SERIAL_POLL_S
+
+    def _undrain(self, name: str, cause: int) -> Generator[Any, Any, bool]:
+        """A drained server gets requests again once its new container serves: HAProxy still
+        believes that the old one is UP. False: it did not come up in time and stays drained.
+        """
+        if not self.plan.drain_s:
+            return True
+        good = yield from self._until(
+            lambda: self._serves(name), self._poll_s, self.plan.wait_limit_s
+        )
+        if good:
+            self._set_state(name, "ready", cause)
+        return good
+
+    def _serves(self, name: str) -> bool:
+        """Docker calls it healthy, or, without a health check, it listens."""
+        container = self.machine.containers[name]
+        if container.spec.healthcheck is not None:
+            return container.health == "healthy"
+        return container.process is not None and container.process.listening
 
     def _until(self, holds: Any, poll_s: float, limit_s: float) -> Generator[Any, Any, bool]:
         """Ask, sleep, ask again: as many tries as fit into the limit, each followed by a sleep."""

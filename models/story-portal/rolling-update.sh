@@ -33,13 +33,14 @@ update() {  # update HOST NUMBER
 
   haproxy_says "set server $BACKEND/$server state drain"
   wait_for "$server" 5 0 || echo "$name still has sessions; its grace period ends them"
-  "${compose[@]}" up -d --no-deps "$name"
-  haproxy_says "set server $BACKEND/$server state ready"
-
-  if ! wait_for "$server" 18 UP; then
+  # HAProxy still believes in the old container: the new one serves before it gets requests
+  if ! { "${compose[@]}" up -d --no-deps --wait --wait-timeout 60 "$name" &&
+    haproxy_says "set server $BACKEND/$server state ready" &&
+    wait_for "$server" 18 UP; }; then
     echo "$name did not come up; rolling back" >&2
     docker --context "$host" tag "$previous" "$image"
-    "${compose[@]}" up -d --no-deps --force-recreate "$name"
+    "${compose[@]}" up -d --no-deps --force-recreate --wait --wait-timeout 60 "$name"
+    haproxy_says "set server $BACKEND/$server state ready"
     exit 1
   fi
 }
