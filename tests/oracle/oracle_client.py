@@ -6,8 +6,9 @@ import math
 from typing import Any
 
 from oracle_clock import NEVER, SECOND, Timed
-from oracle_path import CLIENT, Request
+from oracle_path import Request
 from oracle_random import Demand, philox, quantile_ns, unit
+from oracle_tcp import CLIENT
 
 from hasim.sim.trace import EOF, NO_ENTRY, OK, OPEN, TIMEOUT
 

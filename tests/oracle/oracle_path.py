@@ -11,8 +11,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from oracle_clock import NEVER, SECOND, Timed
-from oracle_haproxy import CONNECTS, NO_ROUTE, REFUSED, SILENT, Server
+from oracle_clock import NEVER, Timed
+from oracle_connect import Connect
+from oracle_entry import Entry
+from oracle_haproxy import REFUSED, SILENT, Server
+from oracle_tcp import CONNECTING, FIRST_RTO, HAPROXY, SERVICE
 from oracle_work import Work
 
 from hasim.sim.trace import (
@@ -32,22 +35,8 @@ if TYPE_CHECKING:
     from oracle_random import Demand
     from oracle_service import Operation
 
-FIRST_RTO = SECOND * 216 // 1000  # measured: 200 ms and a little late
-NEIGHBOUR_FAILS = 3 * SECOND  # reference/haproxy.md 1.4: about 3 s of ARP probing
-SYN_LATE = 22_000_000  # measured: the timer wheel makes each one a little late
-HAPROXY, SERVICE, CLIENT = "haproxy", "service", "client"
-CONNECTING = ("syn", "connect", "neighbour")
 
-
-def syn_at(number: int) -> int:
-    """When SYN retransmit `number` (from 0) goes out after the first SYN (Linux 6.5 and later)."""
-    times = [1, 2, 3, 4, 5]  # four linear timeouts, then the first of the doubling ones
-    while len(times) <= number:
-        times.append(times[-1] + 2 ** (len(times) - 4))
-    return times[number] * SECOND + (number + 1) * SYN_LATE
-
-
-class Request(Work, Timed):
+class Request(Entry, Connect, Work, Timed):
     """One attempt."""
 
     def __init__(self, sim: Any, operation: Operation, demand: Demand) -> None:
@@ -166,231 +155,6 @@ class Request(Work, Timed):
             self.parent.child = other
         self.orphan, self.user, self.parent = True, None, None
         return other
-
-    # ---- the way in --------------------------------------------------------------------------
-    def enter(self) -> None:
-        """The client sends: over its kept connection to the way in, or over a new one."""
-        user, entry = self.user, self.operation.entry
-        self.backend, self.haproxy_at, self.tries = self.operation.backend, NEVER, 0
-        if entry is None:
-            if self.sim.client.keep_alive:
-                self.later = user.connection is self.backend
-                if not self.later:
-                    user.hang_up()
-                user.connection = self.backend
-            self.soon(self.route, HAPROXY)
-            return
-        if user.connection is not None:
-            quiet = self.clock.now - user.last_answer
-            alive = user.connection is entry and user.life == entry.balancer.life
-            if alive and quiet <= self.operation.keep_alive:
-                self.later = True
-            else:
-                user.hang_up()
-        self.since = self.clock.now
-        if not self.later:
-            self.haproxy_at = self.clock.now + self.sim.connect_timeout
-        self.knock_entry()
-
-    def knock_entry(self) -> None:
-        """One packet to the way in."""
-        entry, now = self.operation.entry, self.clock.now
-        self.stage = "entry"
-        if entry.connect == REFUSED:
-            self.entry_fails(NO_ENTRY)
-        elif entry.connect != CONNECTS:
-            again = self.since + syn_at(self.tries)
-            if self.later:
-                again = now + (FIRST_RTO << min(self.tries, 10))
-            self.tries += 1
-            self.wait(again, self.knock_entry, "entry")
-        elif entry.rtt == 0:
-            self.arrive_at_entry()
-        else:
-            way = entry.rtt if self.later else 2 * entry.rtt
-            self.wait(now + way, self.arrive_at_entry, "entry")
-
-    def entry_fails(self, outcome: int) -> None:
-        """The way in refused, reset, or stayed silent for the client's connect timeout."""
-        self.server = None
-        self.next_at = self.haproxy_at = NEVER
-        if not self.tell_caller(outcome, same=True):
-            self.let_go()
-
-    def arrive_at_entry(self) -> None:
-        """A new client connection needs a place among maxconn, else it stays in the backlog."""
-        entry = self.operation.entry
-        if entry.connect != CONNECTS:
-            self.knock_entry()
-            return
-        balancer = entry.balancer
-        if self.later and self.user.life != balancer.life:
-            self.entry_fails(EOF)  # the process that had this connection is dead: reset
-            return
-        self.next_at = self.haproxy_at = NEVER
-        if self.later:
-            self.soon(self.route, HAPROXY)
-        elif balancer.connections >= balancer.maxconn:
-            self.wait_in(balancer.backlog, "backlog")
-        else:
-            balancer.connections += 1
-            self.accepted()
-
-    def accepted(self) -> None:
-        """HAProxy has the connection."""
-        entry = self.operation.entry
-        if self.orphan:
-            entry.balancer.leave()
-            self.let_go()
-            return
-        self.user.connection, self.user.life = entry, entry.balancer.life
-        self.soon(self.route, HAPROXY)
-
-    # ---- which server ------------------------------------------------------------------------
-    def route(self, avoid: Server | None = None) -> None:
-        """Choose a server, or wait for one."""
-        backend = self.backend
-        if not backend.eligible():
-            self.server = None
-            status = HTTP_503 if backend.is_haproxy else NO_ENTRY
-            self.answer(status, "503 SC-- NOSRV")
-            return
-        server = backend.choose(self, avoid)
-        if server is not None and server is avoid:  # the only one: no redispatch after all
-            self.redispatched = False
-            self.sim.count["redispatches"] -= 1
-        if server is None:
-            self.server = None
-            self.queue_up(backend.waiting)
-        elif server.full:
-            self.server = server
-            if server.maxqueue and len(server.waiting) >= server.maxqueue:
-                self.answer(HTTP_503, "503 SQ--")
-            else:
-                self.queue_up(server.waiting)
-        else:
-            self.take_place(server)
-            self.dial()
-
-    def queue_up(self, queue: deque) -> None:
-        """Wait in HAProxy, `timeout queue` at most."""
-        self.next_at = NEVER
-        self.haproxy_at = self.clock.now + self.backend.t_queue
-        self.wait_in(queue, "queue")
-
-    def take_place(self, server: Server) -> None:
-        """One of the server's places is this request's."""
-        self.server, self.slotted = server, True
-        server.served += 1
-        self.backend.touch(server)
-
-    def give_place_back(self) -> None:
-        """And is free again."""
-        if self.slotted:
-            self.slotted = False
-            self.server.served -= 1
-            self.backend.touch(self.server)
-            self.server.serve_queue()
-
-    # ---- connect -----------------------------------------------------------------------------
-    def dial(self) -> None:
-        """Connect to the assigned server, or take an idle connection to it (section 4.8)."""
-        server, backend = self.server, self.backend
-        self.present = False
-        self.life = server.life
-        if not backend.is_haproxy:
-            kept = self.later and server.connect != REFUSED
-            self.reused = kept or (self.parent is not None and server.connect == CONNECTS)
-        else:
-            allowed = backend.reuse == "always" or (backend.reuse == "safe" and self.later)
-            self.reused = bool(server.idle) and allowed
-            if self.reused:
-                self.life = server.idle.popleft()
-        if self.reused:
-            if server.rtt and server.connect == CONNECTS:
-                self.haproxy_at = NEVER
-                self.wait(self.clock.now + server.rtt, self.connected, "connect")
-            else:
-                self.connected()
-            return
-        self.since, self.tries = self.clock.now, 0
-        if backend.t_connect < NEVER:
-            self.haproxy_at = self.clock.now + backend.t_connect
-        self.knock_server()
-
-    def knock_server(self) -> None:
-        """One SYN to the server."""
-        server, now = self.server, self.clock.now
-        meets = server.connect
-        if meets == CONNECTS and len(server.station.waiting) >= server.station.backlog:
-            meets = SILENT  # a full listen backlog drops SYNs
-        if meets == CONNECTS:
-            if server.rtt:
-                self.wait(now + 2 * server.rtt, self.connected, "connect")
-            else:
-                self.connected()
-        elif meets == REFUSED:
-            self.soon(lambda: self.connect_failed(False), HAPROXY)
-        elif meets == NO_ROUTE:
-            self.wait(now + NEIGHBOUR_FAILS, self._no_neighbour, "neighbour")
-        else:
-            again = self.since + syn_at(self.tries)
-            self.tries += 1
-            self.wait(again, self.knock_server, "syn")
-
-    def _no_neighbour(self) -> None:
-        self._take_turn(lambda: self.connect_failed(False), HAPROXY)
-
-    def connect_failed(self, timed_out: bool) -> None:
-        """Sections 4.1 to 4.4: try again here, elsewhere, or give up."""
-        backend = self.backend
-        self.next_at = self.haproxy_at = NEVER
-        if not backend.is_haproxy:
-            self.answer(NO_ENTRY, "")
-            return
-        self.first_error = self.first_error or ("sC" if timed_out else "SC")
-        if self.retries >= backend.retries or "conn-failure" not in backend.retry_on:
-            if self.doomed:
-                self.answer(HTTP_503, "503 DC--")
-            elif self.first_error == "sC" and self.later:
-                self.answer(EOF, "eof sC--")
-            else:
-                self.answer(HTTP_503, f"503 {self.first_error}--")
-            return
-        self.retries += 1
-        self.sim.count["retries"] += 1
-        active = len(backend.active())
-        pause = not timed_out and not self.reused
-        if self.wants_another_server(active):
-            failed = self.server
-            self.give_place_back()
-            self.redispatched = True
-            self.sim.count["redispatches"] += 1
-            if pause and active <= 1:
-                self.turn_around(lambda: self.route(failed))
-            else:
-                self.route(failed)
-        elif pause:
-            self.turn_around(self.dial)
-        else:
-            self.soon(self.dial, HAPROXY)
-
-    def wants_another_server(self, active: int) -> bool:
-        """Section 4.3."""
-        backend = self.backend
-        if not backend.redispatch:
-            return False
-        if not self.server.running or (active > 1 and backend.algorithm != "source"):
-            return True
-        every = backend.interval
-        if every < 0:  # -1: the last retry, -2: the one before
-            every = backend.retries + 1 + every
-        return every > 0 and self.retries % every == 0
-
-    def turn_around(self, then: Callable[[], None]) -> None:
-        """min(1 s, timeout connect) before the next try."""
-        pause = min(SECOND, self.backend.t_connect)
-        self.wait(self.clock.now + pause, lambda: self._take_turn(then, HAPROXY), "turn")
 
     # ---- sent --------------------------------------------------------------------------------
     def connected(self) -> None:

@@ -66,7 +66,7 @@ def _steps(draw, calls: tuple[str, ...]) -> tuple[Step, ...]:
 @st.composite
 def _service(draw, name: str, calls: tuple[str, ...]) -> Service:
     names = ("q",) if not calls else ("a", "b")[: draw(st.integers(1, 2))]
-    ops = tuple(Op(n, draw(_steps(calls)), write=draw(flag)) for n in names)
+    ops = tuple(Op(n, draw(_steps(calls)), write=draw(pick((False, False, True)))) for n in names)
     pools = ()
     if calls and draw(flag):
         wait = draw(pick((30.0, 0.0717)))
@@ -161,7 +161,7 @@ def _client(draw) -> Client:
         timeout_s=draw(pick((60.0, 0.1319, 0.7331, 2.017))),
         connect_timeout_s=draw(pick((30.0, 0.2719, 1.0173))),
         keep_alive=keep,
-        replay=keep and draw(flag),
+        replay=keep and draw(pick((True, True, False))),
         retries=draw(pick((0, 0, 1, 2))),
         backoff_s=draw(pick((0.0, 0.0271, 0.313))),
         jitter=draw(pick((0.0, 0.5))),
@@ -220,6 +220,11 @@ def _commands(draw, stack: Stack, end_ns: int) -> tuple[tuple, ...]:
             out.append((at, verb, draw(pick(servers))))
         elif verb == "set_speed":
             out.append((at, verb, draw(pick(apps)), draw(pick((0.25, 0.5, 1.0, 3.0)))))
+        elif verb == "no server":
+            of = draw(pick(("web/", "data/")))
+            out += [(at, "set_rotation", s, False, False) for s in servers if s.startswith(of)]
+            back = at + SECOND // 2
+            out += [(back, "set_rotation", s, True, True) for s in servers if s.startswith(of)]
         elif verb == "die":
             out += _die(draw, stack, at, ways)
         else:
@@ -230,6 +235,7 @@ def _commands(draw, stack: Stack, end_ns: int) -> tuple[tuple, ...]:
 VERBS = (
     "set_connect", "set_connect", "set_rotation", "set_rotation", "set_delay", "set_maxconn",
     "shutdown_sessions", "set_speed", "freeze", "freeze", "thaw", "thaw", "crash", "die", "die",
+    "no server",
 )  # fmt: skip
 
 

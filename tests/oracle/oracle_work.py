@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 
 from oracle_clock import NEVER, SECOND
 from oracle_haproxy import SILENT
+from oracle_tcp import FIRST_RTO, HAPROXY, SERVICE
 
 from hasim.sim.trace import APP_5XX, CLIENT_4XX, OK
 
 if TYPE_CHECKING:
     from oracle_path import Request
-
-FIRST_RTO = SECOND * 216 // 1000  # measured: 200 ms and a little late
-SERVICE, HAPROXY = "service", "haproxy"
 
 
 class Work:
