@@ -162,6 +162,7 @@ def test_stopped_runs_leave_nothing(
     with subprocess.Popen(
         [*command, "scenarios.yaml", "--jobs", jobs, "--out", "out/long"],
         env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0,
+        preexec_fn=lambda: signal.signal(sent, signal.SIG_DFL),  # `make test &` ignores SIGINT
     ) as process:  # fmt: skip
         while not list(Path("out").glob(".long.new-*")):
             assert process.poll() is None
