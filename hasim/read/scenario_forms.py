@@ -9,8 +9,6 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 from hasim.read.forms import DistField, Duration, Form, Share
 from hasim.read.scenario_faults import FaultForm
 
-KINDS = ("run", "sweep", "availability", "capacity")
-
 
 class StageForm(Form):
     """One stage of a ramp: the level moves linearly to `target` within `duration`."""

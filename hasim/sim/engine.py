@@ -341,18 +341,11 @@ class Engine(World):
         return event
 
     def segment(self) -> None:
-        """A fault or a repair happens now: the windows of design.md section 4 divide here."""
         self._do(door.open_segment, 1)
 
     # ---- views -------------------------------------------------------------------------------
     def inflight(self, instance: str) -> int:
         return int(self.k.stations[self._station(instance)]["inflight"])
-
-    def rss_bytes(self, instance: str) -> int:
-        x = self.k.stations[self._station(instance)]
-        per_request = int(x["req_bytes"]) + int(x["conn_bytes"])
-        idle = int(x["idle"]) * int(x["conn_bytes"])
-        return int(x["base_bytes"]) + int(x["inflight"]) * per_request + idle
 
     def served(self, edge: Edge) -> int:
         """Requests that hold a place on a server now."""

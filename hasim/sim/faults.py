@@ -127,9 +127,7 @@ class Faults:
 
     def _mark(self, event: str, detail: str, cause: int = -1) -> int:
         """A row of the timeline and a boundary of the windows in which requests are counted."""
-        segment = getattr(self.world, "segment", None)  # wanted in World's contract
-        if segment is not None:
-            segment()
+        self.world.segment()
         return self.world.log("fault", event, detail, cause=cause)
 
     def _now_s(self) -> float:

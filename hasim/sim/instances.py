@@ -19,7 +19,6 @@ from hasim.sim.world import Edge, World
 
 # wanted: (additions to World's contract that the control plane already uses or would use)
 #   on_oom: Callable[[str], None] | None   called with the instance that reached its memory limit
-#   segment() -> None                      a fault or repair: request windows divide here
 #   logged(text) -> Event                  fires with the id of the next row whose event contains it
 #   drained(balancer)                      for a soft stop of HAProxy: its own requests, too
 #   reload(balancer)                       idle server connections and queues start empty

@@ -93,6 +93,10 @@ class World:
         """Append a timeline row in the daemon's own words; returns its id for later `cause=`."""
         raise NotImplementedError
 
+    def segment(self) -> None:
+        """A fault or a repair happens now: the windows in which requests begin divide here."""
+        raise NotImplementedError
+
     def seconds(self, s: float) -> simpy.Event:
         """A SimPy timeout of s seconds, rounded to ns."""
         raise NotImplementedError
@@ -194,10 +198,6 @@ class World:
     # ---- views -------------------------------------------------------------------------------
     def inflight(self, instance: str) -> int:
         """Requests under way on the instance, queued ones included."""
-        raise NotImplementedError
-
-    def rss_bytes(self, instance: str) -> int:
-        """Resident memory of the instance now."""
         raise NotImplementedError
 
 

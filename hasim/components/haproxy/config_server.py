@@ -14,12 +14,11 @@ from hasim.components.haproxy.config_values import (
     Notes,
     Setting,
     manual,
-    span_of,
 )
 from hasim.model import Check, Server
 from hasim.read import haproxy_words as hw
 from hasim.read.haproxy import Line, Word, show
-from hasim.source import Default, Origin, Span
+from hasim.source import Default, Origin
 
 Options = dict[str, Setting]  # option -> value, as `inter`, `check` (True or False)
 
@@ -302,13 +301,6 @@ def _check(options: Options, around: Surroundings) -> Check:
         tls=plan.tls or ssl,
         where=where,
     )
-
-
-def options_span(line: Line) -> Span:
-    """Where a further option of this line goes: right after its last word."""
-    last = span_of(line.words)
-    col = line.words[-1].span.col + last.end - line.words[-1].span.start
-    return Span(last.file, last.line, col, last.end, last.end)
 
 
 def default_text(option: str) -> Default:
