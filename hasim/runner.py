@@ -32,7 +32,7 @@ from hasim.sim.trace import Trace
 from hasim.stack import with_settings
 from hasim.verdict import ScenarioVerdict, Verdict, assemble, decide
 from hasim.verdict_measure import Measured
-from hasim.workers import STOPS, Pool, Task, explain_one, simulate_chunk, warm
+from hasim.workers import STOPS, Pool, Task, explain_one, simulate_chunk, undisturbed, warm
 
 CHUNK_S = 0.1  # less than this and workers wait for work to be handed over
 QUICK = 10  # --quick: one replication in so many
@@ -87,7 +87,8 @@ def run(
             check_out(Path(out))
             texts = {path: text for path, text, _ in files}
             folder = _Folder(Path(out), texts, everything)
-            held.enter_context(folder)
+            with undisturbed():  # a folder that nobody removes must not stay
+                held.enter_context(folder)
             if keep_requests:
                 tasks = [replace(task, spool=folder.spool()) for task in tasks]
         held.callback(signal.pthread_sigmask, signal.SIG_BLOCK, STOPS)  # the end is not disturbed
