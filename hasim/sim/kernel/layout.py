@@ -164,7 +164,6 @@ REUSED = 64  # over an idle server connection
 NONFIRST = 128  # not the first request of its client connection
 SLOTTED = 256  # counted in edge.served
 WORKER = 512  # holds a worker
-ADMITTED = 1024  # holds a client connection of its own (no keep-alive)
 HELD = 2048  # an event came due while its process was frozen
 ATWORK = 4096  # counted in station.inflight
 PRESENT = 8192  # has reached the server (a later cut loses it)
@@ -341,9 +340,9 @@ ON_EMPTY, ON_TIMEOUT, ON_JUNK, ON_5XX, ON_CONN = 1, 2, 4, 8, 16
     ACTIVE, AREA_T, AREA, LATENCY_SUM, STARTED, FINISHED, KEEP_ALIVE, REPLAY, CLIENT_TIMEOUT,
     CLIENT_CONNECT, CLIENT_RETRIES, CLIENT_BACKOFF, FREE_USER, MAX_USERS, NUSERS, DROPPED,
     RETRIES, REDISPATCHES, REPLAYS, ITERATIONS, NPROBES, REQUESTS_ON, NREQUESTS, CHECKS, NFLOW,
-    VUS, NEVENTS, LINEAR_SYN, FAULTED, USED_SLOTS, UNTIL, CLIENT_RETRIED, KEY0, KEY1,
+    VUS, NEVENTS, LINEAR_SYN, FAULTED, USED_SLOTS, CLIENT_RETRIED, KEY0, KEY1,
     OPEN_LOOP, INTERRUPTED, JITTER_PPM, NODE_REPEAT,
-) = range(61)  # fmt: skip
+) = range(60)  # fmt: skip
 N_GLOBALS = 64
 
 # The arrays of the data plane: name -> (dtype, dimensions).
