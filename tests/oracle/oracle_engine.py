@@ -285,6 +285,7 @@ class Oracle:
             r for r in self.places.alive()
             if r.backend and r.backend.balancer is balancer and r.stage != "entry"
         ]  # fmt: skip
+        unheard: list[tuple[int, Request]] = []
         for req in victims:
             if not req.at_work:
                 req.leave_queue()
@@ -304,6 +305,9 @@ class Oracle:
                 req.let_go()
             lost.haproxy_at = NEVER
             lost.wait(NEVER, lost.enter, "lost")
+            unheard.append((max(lost.number, req.number), lost))
+        for _, lost in sorted(unheard, key=lambda x: x[0]):
+            lost.set_alarm()  # in the order in which a command meets requests
         balancer.connections, balancer.frozen = 0, False
         for way_in in self.ways.values():
             if isinstance(way_in, Server) and way_in.backend.balancer is balancer:
