@@ -189,11 +189,18 @@ def add_edge(t: Tables, edge: Edge, be: int, station: int, **values) -> int:
     return number
 
 
+def _error_statuses(stack: Stack) -> set[str]:
+    """The statuses that services of the stack answer when something fails."""
+    steps = (step for service in stack.services for op in service.ops for step in op.steps)
+    return {"500"} | {step.on_error for step in steps}
+
+
 def _proxy_backend(t: Tables, balancer: Balancer, b: Backend) -> None:
     """One backend of HAProxy and its servers that resolve to an instance."""
     retry_on = 0
     for word in b.retry_on:
-        retry_on |= RETRY_ON.get(word, 0)
+        if not word.isdigit() or word in _error_statuses(t.stack):
+            retry_on |= RETRY_ON.get(word, 0)
     servers = [s for s in b.servers if s.instance in t.station_of]
     reuse = L.REUSE_NEVER if b.connection_mode != "keep-alive" else L.REUSE_SAFE
     if reuse == L.REUSE_SAFE:
@@ -213,6 +220,7 @@ def _proxy_backend(t: Tables, balancer: Balancer, b: Backend) -> None:
         allbackups=b.allbackups,
         abortonclose=b.abortonclose,
         no_post_replay=b.no_post_replay,
+        persist=b.persist,
         queue=t.queue(),
         # silent close on a later request of a client connection; 3.0+: by server reuse (4.5)
         close_rule=0 if balancer.version < (3, 0, 0) else 1,

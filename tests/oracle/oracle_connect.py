@@ -95,7 +95,7 @@ class Connect:
         """One SYN to the server."""
         server, now = self.server, self.clock.now
         meets = server.connect
-        if meets == CONNECTS and len(server.station.waiting) >= server.station.backlog:
+        if meets == CONNECTS and server.station.listen_backlog_full:
             meets = SILENT  # a full listen backlog drops SYNs
         if meets == CONNECTS:
             if server.rtt:

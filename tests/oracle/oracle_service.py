@@ -120,6 +120,13 @@ class Station(Timed):
             self.throttled = True
 
     @property
+    def listen_backlog_full(self) -> bool:
+        """An event loop accepts at once; a stopped process and busy sync workers do not."""
+        if self.is_async and not self.frozen:
+            return False
+        return self.inflight - self.busy >= self.backlog
+
+    @property
     def runnable(self) -> int:
         """Threads that could use a core now."""
         return 0 if self.throttled or self.frozen else len(self.threads)

@@ -156,7 +156,7 @@ def set_rotation(k, e, usable, running):
         enter_ring(k, e)
     if entered:
         serve_queue(k, e)
-    if left and k.backends[edge.be].redispatch:
+    if left and k.backends[edge.be].redispatch and not k.backends[edge.be].persist:
         s = k.queues[edge.queue].head
         while s >= 0:
             remove(k, s)

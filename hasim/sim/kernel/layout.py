@@ -233,6 +233,7 @@ BACKEND = np.dtype(
         ("retries", "i4"), ("redispatch", "i4"), ("interval", "i4"), ("retry_on", "i4"),
         ("reuse", "i4"), ("allbackups", "i4"), ("abortonclose", "i4"), ("queue", "i4"),
         ("close_rule", "i4"), ("actives", "i4"), ("weight", "i4"), ("no_post_replay", "i4"),
+        ("persist", "i4"),
         ("t_connect", "i8"), ("t_server", "i8"), ("t_queue", "i8"), ("pos", "f8"),
         ("backup_pos", "f8"),
     ],

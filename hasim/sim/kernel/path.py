@@ -16,12 +16,11 @@ from hasim.sim.kernel.balance import (
 )
 from hasim.sim.kernel.calendar import arm, ready
 from hasim.sim.kernel.layout import jit
-from hasim.sim.kernel.place import assign, enqueue, observe, release, reply
+from hasim.sim.kernel.place import assign, enqueue, observe, purge_idle, release, reply
 from hasim.sim.kernel.work import RTO, arrive, hold
 from hasim.sim.trace import APP_5XX, CLIENT_4XX, EOF, HTTP_502, HTTP_503, NO_ENTRY, OK
 
 ARP_FAILS = 3 * L.NS  # source: reference/haproxy.md 1.4, "about 3 s of ARP probing"
-PURGE_DELAY = 5 * L.NS  # source: HAProxy manual 5.2, "pool-purge-delay"
 KILLED = 3  # a slot's term before its end: 1 refused, 2 timed out, 3 shut down at DOWN
 SYN_LATE = 22_000_000  # source: measured, Linux at 250 Hz: 8 to 36 ms after 1 s (timer wheel)
 TURN_AROUND = L.NS  # source: HAProxy manual 4.2 "retries": 1 s between retries on one server
@@ -128,7 +127,10 @@ def attempt(k, s):
     connect = edge.connect
     if connect == L.CONNECTS:
         station = k.stations[slot.st]
-        if k.queues[station.queue].len < station.backlog:
+        # an event loop accepts at once; a stopped process and busy sync workers leave the rest to
+        # the kernel
+        accepts = station.is_async and not station.frozen
+        if accepts or station.inflight - station.busy < station.backlog:
             if edge.rtt > 0:
                 slot.phase = L.CONN
                 slot.t_phase = k.g[L.NOW] + 2 * edge.rtt
@@ -314,29 +316,6 @@ def replay(k, s, bit):
         again.edge, again.st = failed, k.edges[failed].st
         ready(k, n, L.DIAL)
     return True
-
-
-@jit
-def purge_idle(k, e):
-    """Every pool-purge-delay half of the idle connections beyond the estimated need is closed.
-
-    source: HAProxy manual 5.2 "pool-purge-delay" (5 s); server.c, srv_cleanup_idle_conns
-    """
-    edge = k.edges[e]
-    edge.max_used = max(edge.max_used, edge.served)
-    periods = (k.g[L.NOW] - edge.t_purge) // PURGE_DELAY
-    if periods <= 0:
-        return
-    edge.t_purge += periods * PURGE_DELAY
-    for _ in range(min(periods, 40)):
-        excess = edge.served + edge.idle - max(edge.max_used, edge.need)
-        if excess > 0:
-            closed = min(edge.idle, excess // 2 + (excess & 1))
-            edge.idle -= closed
-            edge.stale = max(0, edge.stale - closed)
-            k.stations[edge.st].idle -= closed
-        edge.need = max((edge.need + edge.max_used) // 2, edge.max_used)
-        edge.max_used = edge.served
 
 
 @jit

@@ -8,6 +8,8 @@ from hasim.sim.kernel.balance import eligible, first_backup_of, give, take
 from hasim.sim.kernel.calendar import arm, push, ready, remove, unlink
 from hasim.sim.kernel.layout import jit
 
+PURGE_DELAY = 5 * L.NS  # source: HAProxy manual 5.2, "pool-purge-delay"
+
 
 @jit
 def observe(k, e, answer_, good):
@@ -98,3 +100,26 @@ def enqueue(k, s, q):
     slot.t_hap = k.g[L.NOW] + k.backends[slot.be].t_queue
     push(k, q, s)
     arm(k, s)
+
+
+@jit
+def purge_idle(k, e):
+    """Every pool-purge-delay half of the idle connections beyond the estimated need is closed.
+
+    source: HAProxy manual 5.2 "pool-purge-delay" (5 s); server.c, srv_cleanup_idle_conns
+    """
+    edge = k.edges[e]
+    edge.max_used = max(edge.max_used, edge.served)
+    periods = (k.g[L.NOW] - edge.t_purge) // PURGE_DELAY
+    if periods <= 0:
+        return
+    edge.t_purge += periods * PURGE_DELAY
+    for _ in range(min(periods, 40)):
+        excess = edge.served + edge.idle - max(edge.max_used, edge.need)
+        if excess > 0:
+            closed = min(edge.idle, excess // 2 + (excess & 1))
+            edge.idle -= closed
+            edge.stale = max(0, edge.stale - closed)
+            k.stations[edge.st].idle -= closed
+        edge.need = max((edge.need + edge.max_used) // 2, edge.max_used)
+        edge.max_used = edge.served
