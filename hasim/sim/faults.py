@@ -31,6 +31,9 @@ DNS_PATIENCE_S = 1.0
 # section 5 ("health 5xx").
 UNHEALTHY_STATUS = 503
 
+# How often the return of a killed process is looked for. Source: our choice, far below a boot.
+LOOK_S = 0.01
+
 
 class Faults:
     """All faults of one scenario in one replication. `start()` once the load has started."""
@@ -192,9 +195,13 @@ class Faults:
             self.docker.kill(name, cause)
         return self._restart_them(targets)
 
-    def _do_kill_process(self, fault: Fault, targets: list[Target], cause: int) -> None:
-        for name in self._instances(targets):
+    def _do_kill_process(self, fault: Fault, targets: list[Target], cause: int) -> Generator:
+        """Repaired once the supervisors have processes that listen again."""
+        names = self._instances(targets)
+        for name in names:
             self.machine.kill_child(name, cause)
+        while not all(_listens(self.machine, name) for name in names):
+            yield self.world.seconds(LOOK_S)
 
     def _do_power_off(self, fault: Fault, targets: list[Target], cause: int) -> Repair:
         for host in _hosts(targets):
@@ -309,15 +316,22 @@ class Faults:
         jobs = [self.world.spawn(make(n), n) for n in self._instances(targets)]
         yield self.world.env.all_of(jobs)
 
-    def _do_reload(self, fault: Fault, targets: list[Target], cause: int) -> None:
+    def _do_reload(self, fault: Fault, targets: list[Target], cause: int) -> Generator:
+        """Repaired at once: the new process has taken over."""
         for name in self._instances(targets):
             p = self.machine.containers[name].process
             if p is not None:
                 p.send("SIGHUP", cause)
+        yield self.world.seconds(0)
 
     def _do_rolling_update(self, fault: Fault, targets: list[Target], cause: int) -> Generator:
         names = self._instances(targets)
         return RollingUpdate(self.world, self.machine, names, Plan.of(fault.args)).run(cause)
+
+
+def _listens(machine: Machine, name: str) -> bool:
+    p = machine.containers[name].process
+    return p is not None and p.listening
 
 
 def of_stack(stack: Stack) -> Resolve:
