@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hasim import boot, routes
+from hasim.components.base import components
 from hasim.components.haproxy.config_knobs import patch
 from hasim.errors import Finding, InputError, did_you_mean
 from hasim.linking import Names, heard, host_addresses, link
@@ -138,4 +139,15 @@ def _load(files: Files, env: Mapping[str, str]) -> tuple[Stack | None, list[Find
         boot_order=order,
         kernel=work.stackfile.kernel,
     )
+    stack = _ask_components(stack)
     return stack, list(stack.findings)
+
+
+def _ask_components(stack: Stack) -> Stack:
+    """Each kind of software adds its knobs and its findings (hasim.components.base)."""
+    kinds = components().values()
+    knobs = tuple(knob for kind in kinds for knob in kind.knobs(stack))
+    findings = tuple(finding for kind in kinds for finding in kind.lint(stack))
+    if not knobs and not findings:
+        return stack
+    return replace(stack, knobs=(*stack.knobs, *knobs), findings=(*stack.findings, *findings))

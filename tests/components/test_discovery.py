@@ -37,3 +37,21 @@ def test_every_kind_says_what_it_is_and_reads() -> None:
         assert type(component).__doc__
         assert component.reads
         assert list(component.knobs(None)) == list(component.lint(None)) == []
+
+
+def test_a_kind_adds_its_knobs_and_findings_to_the_stack(monkeypatch) -> None:
+    from pathlib import Path
+
+    from hasim.errors import Finding
+    from hasim.model import Knob
+    from hasim.source import Default
+    from hasim.stack import load
+
+    knob = Knob("service.web.workers", "1", "scenario", Default("test"), "restart")
+    finding = Finding("warning", "HA999", "one worker is not much")
+    service = components()["service"]
+    monkeypatch.setattr(type(service), "knobs", lambda self, stack: [knob])
+    monkeypatch.setattr(type(service), "lint", lambda self, stack: [finding])
+    stack = load(Path(__file__).parents[2] / "models" / "three-servers")
+    assert knob in stack.knobs
+    assert finding in stack.findings
