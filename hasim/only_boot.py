@@ -13,7 +13,7 @@ from hasim.sim import arrays
 from hasim.sim.engine import Engine
 from hasim.sim.instances import Machine
 from hasim.sim.programs import compile_stack
-from hasim.sim.run import _why_void
+from hasim.sim.run import why_void
 from hasim.sim.up import boot
 from hasim.source import Span
 from hasim.workers import warm
@@ -81,4 +81,4 @@ def _boot(stack: Stack, scenario: Scenario, seed: int) -> Boot:
         instances.append(Booted(name, host, False, 0.0, why, span))
     others = [(f.reason, f.span) for f in stack.boot_failures if f.instance.startswith("host:")]
     label = stack.name + "".join(f" {k}={v}" for k, v in scenario.settings.items())
-    return Boot(label, tuple(instances), tuple(others), _why_void(engine, machine))
+    return Boot(label, tuple(instances), tuple(others), why_void(engine, machine))

@@ -1,15 +1,12 @@
-"""simulate: a Stack and a Scenario in, Traces out; replications in worker processes.
+"""simulate: a Stack and a Scenario in, Traces out.
 
 Results depend on (files, scenario, seed, replication) alone, never on the number of workers.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 
@@ -40,7 +37,7 @@ def replicate(
     engine = Engine(tables, scenario, seed, replication, keep_requests=keep_requests)
     machine = Machine(engine)
     engine.run_until_event(boot(engine, machine))
-    void = _why_void(engine, machine)
+    void = why_void(engine, machine)
     faults = Faults(engine, machine)
     sampler = Sampler(engine)
     engine.start_load()
@@ -55,7 +52,7 @@ def replicate(
     return _trace(engine, sampler, faults, replication, void)
 
 
-def _why_void(engine: Engine, machine: Machine) -> str:
+def why_void(engine: Engine, machine: Machine) -> str:
     """Why the load has no complete path at its start; "" if each operation has one."""
     k, tables = engine.k, engine.tables
     for op in tables.probe_ops:
@@ -157,10 +154,6 @@ def _terminations(engine: Engine) -> tuple:
     return tuple(out)
 
 
-def _worker(stack: Stack, scenario: Scenario, seed: int, numbers: list[int], keep: bool):
-    return [replicate(stack, scenario, seed, r, keep) for r in numbers]
-
-
 def warm_up(say: Callable[[str], None]) -> None:
     """Compile the kernel if this machine has not done it yet, and say so first."""
     from hasim.sim.kernel import is_compiled
@@ -172,33 +165,16 @@ def warm_up(say: Callable[[str], None]) -> None:
     compile_all()
 
 
-def executor(jobs: int) -> Executor | None:
-    """Worker processes, or None for one job."""
-    if jobs <= 1:
-        return None
-    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("fork"))
-
-
 def simulate(
     stack: Stack,
     scenario: Scenario,
     seed: int,
     replications: Iterable[int],
-    pool: Executor | None = None,
     keep_requests: bool = False,
-    chunk: int = 1,
 ) -> Iterator[Trace]:
-    """Traces of the replications, in their order."""
-    numbers = list(replications)
-    light = replace(scenario)
-    if pool is None:
-        for r in numbers:
-            yield replicate(stack, light, seed, r, keep_requests)
-        return
-    groups = [numbers[i : i + chunk] for i in range(0, len(numbers), chunk)]
-    futures = [pool.submit(_worker, stack, light, seed, g, keep_requests) for g in groups]
-    for future in futures:
-        yield from future.result()
+    """Traces of the replications, in their order and in this process (hasim.runner uses more)."""
+    for r in replications:
+        yield replicate(stack, scenario, seed, r, keep_requests)
 
 
 def default_jobs() -> int:
