@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hasim.errors import Finding
 from hasim.model_haproxy import INF as INF
@@ -166,6 +166,9 @@ class Instance:
     stop_grace_s: float = 10.0
     init: bool = False
     depends_on: tuple[tuple[str, str], ...] = ()  # (instance, condition)
+    inside: str = ""  # a process of this container (instance name) which its PID 1 starts
+    config: Any = None  # frozen value of the component, from its own files
+    peers: Mapping[str, str] = field(default_factory=dict)  # "address:port" dialled -> instance
     healthcheck: HealthCheck | None = None
     span: Span | None = None
     where: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)

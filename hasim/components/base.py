@@ -8,14 +8,19 @@ containers only through Machine, the state machine of sim/instances.py as compon
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from math import inf
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from hasim.containers import Placed
     from hasim.errors import Finding
-    from hasim.model import Dist, Instance, Knob, Service, Stack
+    from hasim.lineage import Cluster
+    from hasim.model import BootFailure, Dist, Instance, Knob, Service, Stack
+    from hasim.read.compose_types import ComposeService
     from hasim.sim.world import Edge, World
 
 
@@ -60,6 +65,76 @@ class Process:
             yield self.resumed
 
 
+# What `Conn.ask` gives when the connection ended before the answer came.
+LOST = object()
+
+
+class Conn(Protocol):
+    """One TCP connection between two control processes, made by Machine.connect.
+
+    A message sent into silence arrives by a TCP retransmit once the silence ends; one that reaches
+    a stopped process is taken when it runs again; one on a closed connection is lost.
+    closed: fires at the client once it hears of the end (FIN, RST, its own close()).
+    hung_up: the same at the server. A silent death is heard by neither.
+    """
+
+    client: Process
+    server: Process
+    closed: Any
+    hung_up: Any
+
+    def ask(self, serve: Callable[[Process], Any]) -> Any:
+        """Send a request: serve(server process) runs when it arrives. The event that is returned
+        has the value that serve returned, one way later; LOST if the connection ends before. If
+        serve returns an event, the answer leaves when that one fires, with its value.
+        """
+        ...
+
+    def tell(self, hear: Callable[[Process], None], *, back: bool = False) -> None:
+        """A message without an answer; back: from the server to the client."""
+
+    def close(self) -> None:
+        """The client closes; the server hears of it one way later."""
+
+    def hang_up(self) -> None:
+        """The server closes; the client hears of it one way later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """What the files say about one container of a kind; made by Component.configure.
+
+    config: the component's own frozen value, kept as Instance.config. failures: what the daemon
+    itself refuses at start. inside: further processes of the container, started by its PID 1 with
+    Machine.exec (Instance.inside names the container). ports: where PID 1 listens inside of the
+    container. dials: (address, port) that it dials, resolved for Machine.peer. serves: the service
+    of profile.yaml that it is, "" to go by name and kind.
+    """
+
+    config: Any = None
+    findings: tuple[Finding, ...] = ()
+    knobs: tuple[Knob, ...] = ()
+    failures: tuple[BootFailure, ...] = ()
+    inside: tuple[Instance, ...] = ()
+    ports: tuple[int, ...] = ()
+    dials: tuple[tuple[str, int], ...] = ()
+    serves: str = ""
+
+
+class Folder(Protocol):
+    """The stack's folder as a component's configure sees it."""
+
+    def text(self, path: str) -> str | None:
+        """The text of a file of the folder; None (and a finding of ours) if it cannot be read."""
+        ...
+
+    def mounted(self, one: Placed, path: str) -> tuple[str, bool] | None:
+        """The folder's file behind a path inside of a container, and whether it is mounted as a
+        single file (else its directory is); None if no bind mount holds it.
+        """
+        ...
+
+
 class Container(Protocol):
     """A container as components see it: what was asked for and what it is now."""
 
@@ -85,6 +160,11 @@ class Machine(Protocol):
     watchers: list[Callable[[], None]]  # called when an answer of DNS may have changed
     unhealthy: dict[tuple[str, str], int]  # (instance, URL) -> status it answers
     broken: dict[str, Any]  # instances that cannot start -> model.BootFailure
+    disks: dict[str, Any]  # what a kind keeps on disk: survives its processes; keys are its own
+    clusters: dict[str, Cluster]  # replicated sets of nodes by name (hasim.lineage)
+    gauges: dict[tuple[str, str, tuple[tuple[str, str], ...]], Callable[[], float | None]]
+    # ^ (instance, metric, labels) -> value now, None: no sample. What an exporter of the instance
+    # shows; the sampler and Prometheus read them.
 
     def exec(self, name: str, cause: int = -1) -> Process | None:
         """Start PID 1 of a container; None if it runs or its host is off."""
@@ -121,6 +201,28 @@ class Machine(Protocol):
     def pin(self, edge: Edge, address: int | None) -> None:
         """The client end of this edge uses this address from now on (None: looks it up)."""
 
+    def peer(self, source: str, address: str, port: int) -> str:
+        """The instance that answers at an address of the source's files (Configured.dials); ""."""
+        ...
+
+    def reach(self, source: str, target: str) -> int:
+        """What a connect between two instances meets now: CONNECTS, REFUSED, SILENT, NO_ROUTE."""
+        ...
+
+    def one_way_s(self, source: str, target: str) -> float:
+        """Latency of one packet between two instances."""
+        ...
+
+    def watch(self, source: str, target: str, call: Callable[[int], None]) -> Callable[[], None]:
+        """call(reach) at each change of reach; returns what ends it."""
+        ...
+
+    def connect(self, p: Process, target: str, timeout_s: float = inf) -> Any:
+        """A TCP connect: an event whose value is a Conn, or REFUSED, SILENT (timed out) or
+        NO_ROUTE. A stopped process still accepts (its kernel does).
+        """
+        ...
+
     def blame(self, edge: Edge) -> int:
         """The timeline row that last changed what a connect over the edge meets; -1: none."""
         ...
@@ -134,6 +236,18 @@ class Component:
 
     kind = ""
     reads: tuple[str, ...] = ()
+
+    def recognises(self, service: ComposeService) -> bool:
+        """Is this compose service software of this kind (by its image, command, entrypoint)?"""
+        return False
+
+    def configure(self, one: Placed, folder: Folder) -> Configured:
+        """The meaning of the files that this container reads. Never raises for bad input."""
+        return Configured()
+
+    def station(self, service: Service, instance: Instance) -> Service:
+        """The profile of an instance as its configuration bounds it (workers, connections)."""
+        return service
 
     def daemon(self, p: Process, world: World, machine: Machine) -> Generator:
         """What PID 1 does from exec on; it ends by machine.exit or goes on until it is killed."""
@@ -150,6 +264,31 @@ class Component:
     def lint(self, stack: Stack) -> Iterable[Finding]:
         """Findings that need no simulation."""
         return ()
+
+
+def request(
+    machine: Machine,
+    p: Process,
+    target: str,
+    serve: Callable[[Process], Any],
+    connect_s: float = inf,
+    answer_s: float = inf,
+) -> Generator[Any, Any, tuple[str, Any]]:
+    """One request on a connection of its own. ("ok", answer), or ("refused" | "timeout" |
+    "no route" | "reset", None). answer_s counts from the connect's end.
+    """
+    conn = yield machine.connect(p, target, connect_s)
+    if isinstance(conn, int):
+        return ("", "refused", "timeout", "no route")[conn], None
+    answer = conn.ask(serve)
+    ends = [answer]
+    if answer_s < inf:
+        ends.append(p.env.timeout(round(answer_s * 1e9)))
+    yield p.env.any_of(ends)
+    conn.close()
+    if not answer.triggered:
+        return "timeout", None
+    return ("reset", None) if answer.value is LOST else ("ok", answer.value)
 
 
 @cache

@@ -134,6 +134,33 @@ class World:
         """The health URL answers this status from now on (0: what the profile says)."""
         raise NotImplementedError
 
+    # ---- commands on data nodes (a database or store that keeps what is written to it) ---------
+    def set_writable(self, instance: str, on: bool) -> None:
+        """Off: a write is answered with an error at once (read-only, READONLY, NOREPLICAS)."""
+        raise NotImplementedError
+
+    def set_commit(self, instance: str, extra_s: float | None) -> None:
+        """Each commit waits this much longer (a synchronous standby's answer); None: it waits
+        until set_commit says otherwise, then all that wait go on.
+        """
+        raise NotImplementedError
+
+    def cut(self, instance: str) -> None:
+        """The process closes all client connections; requests under way are lost. It goes on."""
+        raise NotImplementedError
+
+    def commits(self, instance: str) -> int:
+        """Writes that the instance has acknowledged so far."""
+        raise NotImplementedError
+
+    def commits_since(self, instance: str, t_ns: int) -> int:
+        """Writes acknowledged after t_ns (exact for the latest 65,536)."""
+        raise NotImplementedError
+
+    def measure(self, metric: str, value: float, **tags: str) -> None:
+        """One value of a metric that the control plane knows (`acked_writes_lost`, ...)."""
+        raise NotImplementedError
+
     # ---- commands on edges; an edge is a tuple (from, to) of names, see `edges` ---------------
     def edges(self) -> list[Edge]:
         """Every edge of the stack, in file order."""

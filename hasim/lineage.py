@@ -1,0 +1,101 @@
+"""Which acknowledged writes survive: branches of history of one replicated set of nodes.
+
+A node that starts to accept writes opens a branch, forked from another branch after so many of its
+writes. At the end the newest branch and its ancestors are what is left; every other write that was
+acknowledged is lost. Two open branches at once are split brain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A point of history: so many writes of a branch (and all that the branch was forked from)."""
+
+    branch: Branch
+    count: int
+
+
+@dataclass(slots=True, eq=False)
+class Branch:
+    """The writes that one node accepted between two of its role changes.
+
+    fork: what it began with, None for an empty node. base: World.commits of the node at its begin.
+    closed: its number of writes, None while it is open (`count` asks the data plane then).
+    """
+
+    number: int
+    node: str
+    fork: Position | None
+    base: int
+    began_ns: int
+    closed: int | None = None
+    closed_ns: int = -1
+
+
+@dataclass(slots=True)
+class Cluster:
+    """One replicated set. commits: World.commits; now: the control plane's clock in ns."""
+
+    name: str
+    commits: Callable[[str], int]
+    now: Callable[[], int]
+    branches: list[Branch] = field(default_factory=list)
+
+    def open(self, node: str, fork: Position | None) -> Branch:
+        """The node accepts writes from now on, on top of `fork` (None: it is empty)."""
+        branch = Branch(len(self.branches), node, fork, self.commits(node), self.now())
+        self.branches.append(branch)
+        return branch
+
+    def close(self, branch: Branch) -> None:
+        """The node accepts no more (it is dead, demoted, stopped). Closing twice is harmless."""
+        if branch.closed is None:
+            branch.closed = self.count(branch)
+            branch.closed_ns = self.now()
+
+    def count(self, branch: Branch) -> int:
+        """Writes acknowledged on the branch so far."""
+        if branch.closed is not None:
+            return branch.closed
+        return self.commits(branch.node) - branch.base
+
+    def contains(self, position: Position, other: Position) -> bool:
+        """Is `other` part of the history that leads to `position`?"""
+        at: Position | None = position
+        while at is not None:
+            if at.branch is other.branch:
+                return other.count <= at.count
+            at = at.branch.fork
+        return False
+
+    def lost(self) -> int:
+        """Acknowledged writes that the newest branch does not hold."""
+        if not self.branches:
+            return 0
+        newest = self.branches[-1]
+        kept = {newest.number: self.count(newest)}
+        at = newest.fork
+        while at is not None:
+            kept[at.branch.number] = at.count
+            at = at.branch.fork
+        return sum(max(0, self.count(b) - kept.get(b.number, 0)) for b in self.branches)
+
+    def split_brain_s(self, since_ns: int = 0) -> float:
+        """Seconds after since_ns in which two or more branches were open."""
+        marks = []
+        for b in self.branches:
+            end = self.now() if b.closed is None else b.closed_ns
+            begin = max(since_ns, b.began_ns)
+            if end > begin:
+                marks += [(begin, 1), (end, -1)]
+        total, open_now, last = 0, 0, 0
+        for t, step in sorted(marks):
+            total += t - last if open_now > 1 else 0
+            open_now, last = open_now + step, t
+        return total / NS
