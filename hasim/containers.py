@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
+from hasim.components.base import Placed as Placed
 from hasim.errors import Finding, did_you_mean
 from hasim.model import HealthCheck, Instance, Port, Service
 from hasim.read.compose_types import ComposeProject, ComposeService
@@ -16,28 +17,6 @@ CONFIG = "/usr/local/etc/haproxy/haproxy.cfg"  # source: image haproxy, its defa
 # Docker's defaults. Source: Docker documentation, "HEALTHCHECK" and "docker stop".
 HEALTH = {"interval_s": 30.0, "timeout_s": 30.0, "retries": 3, "start_period_s": 0.0}
 GRACE_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """An Instance with what only its files say: names on networks, environment, its config file.
-
-    names: what other containers of its networks may call it. static: network -> fixed address.
-    """
-
-    instance: Instance
-    names: tuple[str, ...] = ()
-    static: Mapping[str, str] = field(default_factory=dict)
-    environment: Mapping[str, str | None] = field(default_factory=dict)
-    extra_hosts: Mapping[str, str] = field(default_factory=dict)
-    config: str = ""
-    service: ComposeService | None = None
-    overlays: frozenset[str] = frozenset()
-
-    @property
-    def name(self) -> str:
-        """The name of the instance."""
-        return self.instance.name
 
 
 def is_haproxy(image: str) -> bool:

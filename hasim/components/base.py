@@ -7,8 +7,8 @@ containers only through Machine, the state machine of sim/instances.py as compon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from math import inf
@@ -16,7 +16,6 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from hasim.containers import Placed
     from hasim.errors import Finding
     from hasim.lineage import Cluster
     from hasim.model import BootFailure, Dist, Instance, Knob, Service, Stack
@@ -63,6 +62,28 @@ class Process:
         """Wait while the process is stopped (SIGSTOP): its timers act only when it runs again."""
         while self.alive and self.frozen:
             yield self.resumed
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An Instance with what only its files say: names on networks, environment, its config file.
+
+    names: what other containers of its networks may call it. static: network -> fixed address.
+    """
+
+    instance: Instance
+    names: tuple[str, ...] = ()
+    static: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str | None] = field(default_factory=dict)
+    extra_hosts: Mapping[str, str] = field(default_factory=dict)
+    config: str = ""
+    service: ComposeService | None = None
+    overlays: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """The name of the instance."""
+        return self.instance.name
 
 
 # What `Conn.ask` gives when the connection ended before the answer came.

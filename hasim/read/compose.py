@@ -77,9 +77,7 @@ def read_project(
     return project, list(dict.fromkeys(loader.findings))
 
 
-def _project(
-    tree: Tree, loader: Loader, folder: str, paths: tuple[str, ...]
-) -> ComposeProject:
+def _project(tree: Tree, loader: Loader, folder: str, paths: tuple[str, ...]) -> ComposeProject:
     given = as_str(tree.root.get("name"), "name", loader.findings)
     name = _name(loader.lookup("COMPOSE_PROJECT_NAME") or given, folder)
     services = {}
@@ -87,9 +85,7 @@ def _project(
     for key, value in node.value if node is not None and node.kind == "map" else ():
         if value.kind == "map":
             own, chain = tree.own.get(key.raw, ()), tree.chains.get(key.raw, ())
-            services[key.raw] = read_service(
-                key.raw, key, value, own, chain, loader, folder, paths
-            )
+            services[key.raw] = read_service(key.raw, key, value, own, chain, loader, folder, paths)
     return ComposeProject(
         name,
         tuple(loader.texts),

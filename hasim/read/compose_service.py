@@ -22,8 +22,14 @@ _RESTART = re.compile(r"no|always|unless-stopped|on-failure(?::[0-9]+)?", re.ASC
 
 
 def read_service(
-    name: str, key: Node, node: Node, own: tuple[Node, ...], chain: tuple[tuple[str, str], ...],
-    loader: Loader, folder: str, files: tuple[str, ...],
+    name: str,
+    key: Node,
+    node: Node,
+    own: tuple[Node, ...],
+    chain: tuple[tuple[str, str], ...],
+    loader: Loader,
+    folder: str,
+    files: tuple[str, ...],
 ) -> ComposeService:
     """The service. own: its nodes in the project's files; folder: the project's."""
     reader = _Reader(name, node, loader, folder, files)
@@ -132,8 +138,15 @@ class _Reader:
             node = found("restart")
             values.fail(findings, f"restart is '{restart}'", node.span if node else None, hint)
             restart = "no"
-        names = ("image", "container_name", "hostname", "stop_signal", "network_mode", "pid",
-                 "user")
+        names = (
+            "image",
+            "container_name",
+            "hostname",
+            "stop_signal",
+            "network_mode",
+            "pid",
+            "user",
+        )
         command, entrypoint = found("command"), found("entrypoint")
         grace = values.seconds(found("stop_grace_period"), "stop_grace_period", findings)
         return {name: self.text(name) for name in names} | {

@@ -157,8 +157,12 @@ def ports(node: Node | None, findings: list[Finding]) -> tuple[PortMapping, ...]
         hosts = _range(host) if host else range(1)
         targets = _range(target)
         if not hosts or not targets or (targets[0] == 0):
-            fail(findings, f"'{(item.raw or 'this')[:60]}' is not a port mapping", item.span,
-                 'write "host:container", "ip:host:container" or the long form')
+            fail(
+                findings,
+                f"'{(item.raw or 'this')[:60]}' is not a port mapping",
+                item.span,
+                'write "host:container", "ip:host:container" or the long form',
+            )
             continue
         if len(hosts) not in (1, len(targets)) and len(targets) != 1:
             fail(findings, "the two port ranges have different lengths", item.span)

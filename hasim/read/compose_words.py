@@ -27,15 +27,11 @@ SERVICE = _words(
     volumes volumes_from working_dir
     """
 )
-HEALTHCHECK = _words(
-    "test interval timeout retries start_period start_interval disable"
-)
+HEALTHCHECK = _words("test interval timeout retries start_period start_interval disable")
 DEPLOY = _words(
     """mode endpoint_mode replicas labels rollback_config update_config resources restart_policy
     placement"""
 )
 RESOURCES = frozenset(("limits", "reservations"))
 LIMITS = _words("cpus memory pids devices generic_resources")
-CONDITIONS = frozenset(
-    ("service_started", "service_healthy", "service_completed_successfully")
-)
+CONDITIONS = frozenset(("service_started", "service_healthy", "service_completed_successfully"))

@@ -17,9 +17,24 @@ __all__ = ["K6Scenario", "K6Script", "K6Step", "K6Threshold", "read_script"]
 
 # Options that change no load (k6 options reference); what they hold need not be readable.
 _IGNORED = frozenset(
-    ("cloud", "dns", "env", "ext", "hosts", "insecureSkipTLSVerify", "localIPs", "options",
-     "summaryTimeUnit", "summaryTrendStats", "systemTags", "tags", "tlsAuth", "tlsCipherSuites",
-     "tlsVersion", "userAgent")
+    (
+        "cloud",
+        "dns",
+        "env",
+        "ext",
+        "hosts",
+        "insecureSkipTLSVerify",
+        "localIPs",
+        "options",
+        "summaryTimeUnit",
+        "summaryTrendStats",
+        "systemTags",
+        "tags",
+        "tlsAuth",
+        "tlsCipherSuites",
+        "tlsVersion",
+        "userAgent",
+    )
 )
 _FUNCTIONS = ("function_declaration", "function_expression", "arrow_function")
 
@@ -49,9 +64,7 @@ def read_script(
         message = "no exported functions in script; k6 refuses to run it"
         source.findings.append(Finding("error", "HA166", message, Span(file, 1, 1), hint))
     scenarios, thresholds, where = _options(source, exports.get("options"))
-    scenarios = tuple(
-        replace(s, steps=functions.get(s.exec, ())) for s in scenarios
-    )
+    scenarios = tuple(replace(s, steps=functions.get(s.exec, ())) for s in scenarios)
     for scenario in scenarios if functions else ():
         if scenario.exec not in functions:
             message = f"function '{scenario.exec}' is not exported; k6 refuses to run the script"

@@ -125,8 +125,11 @@ class Options:
     def _build(self, name: str, executor: str, node: Node) -> K6Scenario:
         findings, get = self.findings, node.get
         rate = executor.endswith("arrival-rate")
-        level = ("rate" if rate else "vus") if executor.startswith("constant") else (
-            "startRate" if rate else "startVUs")
+        level = (
+            ("rate" if rate else "vus")
+            if executor.startswith("constant")
+            else ("startRate" if rate else "startVUs")
+        )
         unset = {"rate": 0, "startRate": 0}.get(level, 1)  # measured with k6 1.1.0
         start = self._level(get(level), level, float(unset))
         if executor.startswith("constant"):
@@ -142,7 +145,10 @@ class Options:
             self._needs(name, node, "preAllocatedVUs")
         users = as_int(get("preAllocatedVUs"), "preAllocatedVUs", findings)
         return K6Scenario(
-            name, executor, stages, start,
+            name,
+            executor,
+            stages,
+            start,
             time_unit_s=duration_s(get("timeUnit"), "timeUnit", findings, 1.0),
             pre_allocated_vus=users,
             max_vus=max(users, as_int(get("maxVUs"), "maxVUs", findings, users)),

@@ -9,8 +9,13 @@ from hasim.read.k6_syntax import Source, string_value
 from hasim.read.k6_types import K6Step
 
 _METHODS = {
-    "get": "GET", "post": "POST", "put": "PUT", "del": "DELETE", "patch": "PATCH",
-    "head": "HEAD", "options": "OPTIONS",
+    "get": "GET",
+    "post": "POST",
+    "put": "PUT",
+    "del": "DELETE",
+    "patch": "PATCH",
+    "head": "HEAD",
+    "options": "OPTIONS",
 }
 _MAX_STEPS = 2_000
 _MAX_CALLS = 20
@@ -71,8 +76,13 @@ class Steps:
             node, entering, around, branch = stack.pop()
             work += 1
             if len(out) > _MAX_STEPS or work > 1_000_000:
-                self.source.add("error", "HA162", "the function makes too many steps to follow",
-                                function, "state the flow in scenarios.yaml")
+                self.source.add(
+                    "error",
+                    "HA162",
+                    "the function makes too many steps to follow",
+                    function,
+                    "state the flow in scenarios.yaml",
+                )
                 break
             if not entering:
                 stack += self._call(node, around, branch, out)
@@ -126,11 +136,20 @@ class Steps:
         value = self.source.value(named[0]) if named else None
         seconds = value.value if value is not None else None
         if isinstance(seconds, str):
-            seconds = float(seconds) if re.fullmatch(r"[0-9.]{1,20}", seconds) and (
-                seconds.count(".") < 2 and seconds != ".") else None
+            seconds = (
+                float(seconds)
+                if re.fullmatch(r"[0-9.]{1,20}", seconds)
+                and (seconds.count(".") < 2 and seconds != ".")
+                else None
+            )
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
-            self.source.add("warning", "HA162", f"'{self.source.code(node)[:60]}' is not a fixed "
-                            "time", node, "state think_time in scenarios.yaml")
+            self.source.add(
+                "warning",
+                "HA162",
+                f"'{self.source.code(node)[:60]}' is not a fixed time",
+                node,
+                "state think_time in scenarios.yaml",
+            )
             return
         out.append(K6Step("sleep", self.source.span(node), seconds=float(seconds)))
 
@@ -149,8 +168,13 @@ class Steps:
             return []
         text = self._url(url[0])
         if text is None:
-            self.source.add("warning", "HA162", "the URL of this request cannot be read", url[0],
-                            "state the flow in scenarios.yaml")
+            self.source.add(
+                "warning",
+                "HA162",
+                "the URL of this request cannot be read",
+                url[0],
+                "state the flow in scenarios.yaml",
+            )
             text = "{}"
         found = _ORIGIN.match(text)
         path = (found["path"] if found else "") or "/"
@@ -209,13 +233,21 @@ class Steps:
                     if p.type == "pair"
                 }
                 verb_pair, url = fields.get("method"), fields.get("url")
-                verb = self.source.value(verb_pair.child_by_field_name("value")) if (
-                    verb_pair is not None) else None
+                verb = (
+                    self.source.value(verb_pair.child_by_field_name("value"))
+                    if (verb_pair is not None)
+                    else None
+                )
                 method = verb.raw.upper() if verb is not None else "GET"
                 urls = [url.child_by_field_name("value")] if url is not None else []
                 out += self._one(item, method, urls, self._batches)
             elif item.type != "comment":
                 out += self._one(item, "GET", [item], self._batches)
         if len(out) == before:
-            self.source.add("warning", "HA162", "the requests of this batch cannot be read", node,
-                            "state the flow in scenarios.yaml")
+            self.source.add(
+                "warning",
+                "HA162",
+                "the requests of this batch cannot be read",
+                node,
+                "state the flow in scenarios.yaml",
+            )

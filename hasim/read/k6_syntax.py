@@ -18,8 +18,12 @@ from hasim.source import Span, Text
 MAX_CHARS = 2_000_000
 _MAX_DEPTH = 60
 _MAX_STEPS = 50_000  # constants may name constants: bounds the work of reading one script
-_FUNCTIONS = ("function_declaration", "function_expression", "arrow_function",
-              "generator_function_declaration")
+_FUNCTIONS = (
+    "function_declaration",
+    "function_expression",
+    "arrow_function",
+    "generator_function_declaration",
+)
 
 
 class Source:
@@ -147,8 +151,13 @@ class Source:
     def unknown(self, node: Any, severity: str = "error") -> None:
         """A Finding for something that only running the script would tell."""
         word = " ".join(self.code(node)[:60].split())
-        self.add(severity, "HA162", f"'{word}' cannot be read without running the script", node,
-                 "state the value in scenarios.yaml")
+        self.add(
+            severity,
+            "HA162",
+            f"'{word}' cannot be read without running the script",
+            node,
+            "state the value in scenarios.yaml",
+        )
 
     def _object(self, node: Any, depth: int) -> Node:
         pairs: dict[str, tuple[Node, Node]] = {}
@@ -240,8 +249,11 @@ class Source:
         """parseInt("5"), Number(...), parseFloat(...) and String(...) of something known."""
         name = self.code(node.child_by_field_name("function"))
         arguments = node.child_by_field_name("arguments")
-        inner = self.value(arguments.named_children[0], depth + 1) if (
-            arguments is not None and arguments.named_children) else None
+        inner = (
+            self.value(arguments.named_children[0], depth + 1)
+            if (arguments is not None and arguments.named_children)
+            else None
+        )
         if inner is None or inner.kind != "scalar":
             return None, False
         if name in ("String",):

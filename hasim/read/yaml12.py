@@ -126,8 +126,11 @@ class _Composer:
             elif isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    self._error("HA112", "several documents in one file; the first is used",
-                                self._at(event.start_mark, 3))
+                    self._error(
+                        "HA112",
+                        "several documents in one file; the first is used",
+                        self._at(event.start_mark, 3),
+                    )
                     break
             if node is None:
                 continue
@@ -156,11 +159,13 @@ class _Composer:
     def _count(self, node: Node) -> None:
         """An alias counts as what it stands for: ten lines can say a billion values."""
         if node.size > MAX_NODES or self.made > MAX_NODES:
-            raise self._fatal("HA114", f"more than {MAX_NODES} values (aliases expanded)",
-                              node.span)
+            raise self._fatal(
+                "HA114", f"more than {MAX_NODES} values (aliases expanded)", node.span
+            )
         if node.depth > MAX_DEPTH:
-            raise self._fatal("HA114", f"nested deeper than {MAX_DEPTH} levels (by aliases)",
-                              node.span)
+            raise self._fatal(
+                "HA114", f"nested deeper than {MAX_DEPTH} levels (by aliases)", node.span
+            )
 
     def _span(self, event: Any, start: int, end: int) -> Span:
         """[start, end) without anchor, tag and trailing white space."""
@@ -176,8 +181,9 @@ class _Composer:
 
     def _scalar(self, event: Any) -> Node:
         self.made += 1
-        span = self._span(event, event.start_mark.index + self.shift,
-                          event.end_mark.index + self.shift)
+        span = self._span(
+            event, event.start_mark.index + self.shift, event.end_mark.index + self.shift
+        )
         style, raw, tag = event.style or "", event.value, event.tag or ""
         value = raw if style or tag == "!" else resolve(raw)
         if tag:
@@ -203,8 +209,9 @@ class _Composer:
 
     def _open(self, event: Any, stack: list[_Frame]) -> None:
         if len(stack) >= MAX_DEPTH:
-            raise self._fatal("HA114", f"nested deeper than {MAX_DEPTH} levels",
-                              self._at(event.start_mark))
+            raise self._fatal(
+                "HA114", f"nested deeper than {MAX_DEPTH} levels", self._at(event.start_mark)
+            )
         self.made += 1
         kind = "map" if isinstance(event, yaml.MappingStartEvent) else "seq"
         if event.tag and event.tag not in (*self.tags, "!", _STD + kind):
@@ -252,8 +259,12 @@ class _Composer:
                 self._merge(value, merged)
             elif key.raw in own:
                 first = own[key.raw][0].span
-                self._error("HA118", f"key '{key.raw}' is written twice", key.span,
-                            f"first written in line {first.line}")
+                self._error(
+                    "HA118",
+                    f"key '{key.raw}' is written twice",
+                    key.span,
+                    f"first written in line {first.line}",
+                )
             else:
                 own[key.raw] = (key, value)
         return tuple({**merged, **own}.values())

@@ -26,9 +26,7 @@ DYNAMIC = ("roundrobin", "leastconn", "random")
 class Worker:
     """One HAProxy process: its servers start UP, its checks and resolvers run until it ends."""
 
-    def __init__(
-        self, p: Process, world: World, machine: Machine, balancer: Balancer, number: int
-    ):
+    def __init__(self, p: Process, world: World, machine: Machine, balancer: Balancer, number: int):
         self.process, self.world, self.machine, self.balancer = p, world, machine, balancer
         self.instance, self.number, self.retired = p.instance, number, False
         edges = server_edges(world, balancer)
@@ -271,7 +269,7 @@ class ServerState:
             elif server.on_error == "mark-down":
                 self.health = self.rise
             if server.on_error != "fastinter":
-                info = f'Detected {server.error_limit} consecutive errors'
+                info = f"Detected {server.error_limit} consecutive errors"
                 self.failed(f'Health analyze, info: "{info}"')
             if self.checker is not None:
                 self.checker.hurry()
