@@ -244,6 +244,18 @@ class Machine(Protocol):
         """
         ...
 
+    def notice(self, name: str, call: Callable[[], None]) -> None:
+        """call() whenever the instance's process starts, ends, stops, goes on, opens or closes its
+        listening sockets.
+        """
+
+    def vip_holder(self, address: str) -> str | None:
+        """The host that answers for a virtual address."""
+        ...
+
+    def move_vip(self, address: str, host: str | None, cause: int = -1) -> None:
+        """From now on this host answers for the address (None: nobody does)."""
+
     def blame(self, edge: Edge) -> int:
         """The timeline row that last changed what a connect over the edge meets; -1: none."""
         ...
@@ -306,8 +318,9 @@ def request(
     if answer_s < inf:
         ends.append(p.env.timeout(round(answer_s * 1e9)))
     yield p.env.any_of(ends)
+    late = not answer.triggered
     conn.close()
-    if not answer.triggered:
+    if late:
         return "timeout", None
     return ("reset", None) if answer.value is LOST else ("ok", answer.value)
 

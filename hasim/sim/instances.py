@@ -9,20 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from hasim.components.base import Process, components
 from hasim.components.docker import Docker
+from hasim.lineage import Cluster
 from hasim.model import Dist, Host, Instance, Service
+from hasim.sim import wires
 from hasim.sim.network import Network
 from hasim.sim.world import Edge, World
-
-# wanted: (additions to World's contract that the control plane already uses or would use)
-#   on_oom: Callable[[str], None] | None   called with the instance that reached its memory limit
-#   logged(text) -> Event                  fires with the id of the next row whose event contains it
-#   drained(balancer)                      for a soft stop of HAProxy: its own requests, too
-#   reload(balancer)                       idle server connections and queues start empty
-#   check_inside(instance, url) -> Event   Docker's healthcheck through the instance's own queue
 
 
 @dataclass(slots=True)
@@ -73,16 +69,27 @@ class Machine:
         self.watchers: list[Callable[[], None]] = []  # called when an answer of DNS may change
         self.on_boot: list[Callable[[], None]] = []
         self.unhealthy: dict[tuple[str, str], int] = {}
+        self.disks: dict[str, Any] = {}
+        self.clusters: dict[str, Cluster] = {}
+        self.gauges: dict[Any, Callable[[], float | None]] = {}
+        self.vips: dict[str, str | None] = {}  # address -> host that answers for it
+        self.vip_watchers: list[Callable[[str], None]] = []
+        self._notices: dict[str, list[Callable[[], None]]] = {}
         self.docker = Docker(world, self)
         world.on_oom = self.out_of_memory  # type: ignore[attr-defined]
         self.network = Network(world, self)
+        self.wires = wires.Wires(self)
         self.network.refresh()
 
     # ---- PID 1 -------------------------------------------------------------------------------
     def exec(self, name: str, cause: int = -1) -> Process | None:
-        """Start PID 1 of a container; None if it runs or its host is off."""
+        """Start PID 1 of a container, or a process inside of one; None if it runs, its host is off
+        or its container is down.
+        """
         container = self.containers[name]
         if container.process is not None or not self.powered(container.spec.host):
+            return None
+        if container.spec.inside and self.containers[container.spec.inside].process is None:
             return None
         container.epoch += 1
         container.blame = cause
@@ -91,6 +98,7 @@ class Machine:
         self.network.refresh(self.network.of_instance(name), cause)
         self._names_changed()
         self.world.spawn(kind.daemon(p, self.world, self), f"{name} {p.epoch}")
+        self._noticed(name)
         return p
 
     def exit(self, p: Process, code: int, cause: int = -1) -> None:
@@ -98,12 +106,30 @@ class Machine:
         container = self._end(p, code, cause)
         if container is None:
             return
+        for inner in self._inside(p.instance):  # the kernel ends what is left of the container
+            if self.containers[inner].process is not None:
+                self._gone(self.containers[inner].process, 137, cause)
         self.world.crash(p.instance)
         if p.frozen:
             self.world.thaw(p.instance)
         self.network.refresh(self.network.of_instance(p.instance), cause)
         self._names_changed()
-        self.docker.exited(p, cause)
+        if container.spec.inside:
+            outer = self.containers[container.spec.inside].process
+            if outer is not None:
+                outer.send("child", cause)
+        else:
+            self.docker.exited(p, cause)
+
+    def _gone(self, p: Process, code: int, cause: int) -> None:
+        """A process ends without anybody to hear of it."""
+        if self._end(p, code, cause) is not None:
+            self.world.crash(p.instance)
+            if p.frozen:
+                self.world.thaw(p.instance)
+
+    def _inside(self, name: str) -> list[str]:
+        return self.network.inside.get(name, [])
 
     def _end(self, p: Process, code: int, cause: int) -> ContainerState | None:
         """The bookkeeping of an exit; None if the process has ended before."""
@@ -117,6 +143,8 @@ class Machine:
         p.ended.succeed(code)
         if p.frozen:
             p.resumed.succeed()
+        self.wires.ended(p)
+        self._noticed(p.instance)
         return container
 
     def listen(self, p: Process, on: bool, cause: int = -1) -> None:
@@ -126,24 +154,43 @@ class Machine:
             if cause >= 0:
                 self.containers[p.instance].blame = cause
             self.network.refresh(self.network.of_instance(p.instance), cause)
+            self._noticed(p.instance)
 
-    def freeze(self, name: str, cause: int = -1) -> None:
-        """SIGSTOP: the kernel accepts, nothing is answered. No effect without a process."""
+    def freeze(self, name: str, cause: int = -1, *, alone: bool = False) -> None:
+        """SIGSTOP of all processes of a container (alone: of this one): the kernel accepts, nothing
+        is answered. No effect without a process.
+        """
         p = self.containers[name].process
         if p is not None and not p.frozen:
             p.frozen = True
             self.containers[name].blame = cause
             self.world.freeze(name)
+            self._noticed(name)
+        for inner in [] if alone else self._inside(name):
+            self.freeze(inner, cause)
 
-    def thaw(self, name: str, cause: int = -1) -> None:
+    def thaw(self, name: str, cause: int = -1, *, alone: bool = False) -> None:
         """SIGCONT."""
         p = self.containers[name].process
         if p is not None and p.frozen:
             p.frozen = False
             self.containers[name].blame = cause
             self.world.thaw(name)
-            p.resumed.succeed()
-            p.resumed = self.world.env.event()
+            resumed, p.resumed = p.resumed, self.world.env.event()
+            resumed.succeed()
+            self._noticed(name)
+        for inner in [] if alone else self._inside(name):
+            self.thaw(inner, cause)
+
+    def notice(self, name: str, call: Callable[[], None]) -> None:
+        """call() whenever the instance's process starts, ends, stops, goes on, opens or closes its
+        listening sockets.
+        """
+        self._notices.setdefault(name, []).append(call)
+
+    def _noticed(self, name: str) -> None:
+        for call in tuple(self._notices.get(name, ())):
+            call()
 
     def kill_child(self, name: str, cause: int = -1) -> None:
         """The serving process below the supervisor (PID 1) dies: refused, the address stays."""
@@ -238,6 +285,40 @@ class Machine:
     def _names_changed(self) -> None:
         for call in tuple(self.watchers):
             call()
+
+    # ---- daemons that talk to each other ------------------------------------------------------
+    def peer(self, source: str, address: str, port: int) -> str:
+        """The instance that answers at an address of the source's files; "" if nobody does."""
+        return self.containers[source].spec.peers.get(f"{address}:{port}", "")
+
+    def reach(self, source: str, target: str) -> int:
+        """What a connect between two instances meets now."""
+        return self.network.shown[self.network.talk(source, target)]
+
+    def one_way_s(self, source: str, target: str) -> float:
+        """Latency of one packet between two instances."""
+        return wires.one_way_s(self, source, target)
+
+    def watch(self, source: str, target: str, call: Callable[[int], None]) -> Callable[[], None]:
+        """call(reach) at each change of reach; returns what ends it."""
+        listeners = self.network.listeners.setdefault(self.network.talk(source, target), [])
+        listeners.append(call)
+        return lambda: listeners.remove(call) if call in listeners else None
+
+    def connect(self, p: Process, target: str, timeout_s: float = inf) -> Any:
+        """A TCP connect; see components.base.Machine."""
+        return self.wires.connect(p, target, timeout_s)
+
+    def vip_holder(self, address: str) -> str | None:
+        """The host that answers for a virtual address."""
+        return self.vips.get(address)
+
+    def move_vip(self, address: str, host: str | None, cause: int = -1) -> None:
+        """From now on this host answers for the address (None: nobody does)."""
+        if self.vips.get(address, "") != host:
+            self.vips[address] = host
+            for call in tuple(self.vip_watchers):
+                call(address)
 
     # ---- for components ----------------------------------------------------------------------
     def blame(self, edge: Edge) -> int:

@@ -7,7 +7,7 @@ keeps the answer up to date in the data plane: only edges that a change can touc
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -65,20 +65,61 @@ class Network:
         self.link_kind = {frozenset((k.a, k.b)): k.kind for k in world.stack.links}
         self.extra_s: dict[Edge, float] = {}
         self._count = 0
+        self.known = set(self.edges)
+        # edges of the control plane: daemons that talk to each other, made when first asked for
+        self.talks: dict[tuple[str, str], Edge] = {}
+        self.listeners: dict[Edge, list[Callable[[int], None]]] = {}
+        self._by_name: dict[str, list[Edge]] = {}
+        self.inside: dict[str, list[str]] = {}
+        for name, one in machine.containers.items():
+            if one.spec.inside:
+                self.inside.setdefault(one.spec.inside, []).append(name)
+        for edge in self.edges:
+            self._index(edge)
 
     # ---- what the fault verbs and the machine call -------------------------------------------
     def refresh(self, edges: Iterable[Edge] | None = None, cause: int = -1) -> None:
         """Look again at these edges (all if None) and tell the data plane what changed."""
-        for edge in self.edges if edges is None else edges:
+        for edge in self._all() if edges is None else edges:
             self._show(edge, self._look(edge), cause)
 
     def of_instance(self, name: str) -> list[Edge]:
-        """Edges into an instance and out of it."""
-        return [e for e in self.edges if e.target == name or root(e) == name]
+        """Edges into an instance and out of it, those of its inner processes included."""
+        found = list(self._by_name.get(name, ()))
+        for inner in self.inside.get(name, ()):
+            found += self._by_name.get(inner, ())
+        return list(dict.fromkeys(found))
 
     def of_host(self, name: str) -> list[Edge]:
         """Edges that begin or end on a host."""
-        return [e for e in self.edges if name in (e.source_host, e.target_host)]
+        return [e for e in self._all() if name in (e.source_host, e.target_host)]
+
+    def _all(self) -> tuple[Edge, ...]:
+        return (*self.edges, *self.talks.values())
+
+    def _index(self, edge: Edge) -> None:
+        for name in dict.fromkeys((edge.target, root(edge))):
+            self._by_name.setdefault(name, []).append(edge)
+
+    def talk(self, source: str, target: str) -> Edge:
+        """The control plane's edge between two instances."""
+        edge = self.talks.get((source, target))
+        if edge is None:
+            a, b = (self.machine.containers[n].spec for n in (source, target))
+            near = a.host == b.host and (not a.networks or set(a.networks) & set(b.networks))
+            reach = "bridge" if near else "published"
+            if b.network_mode == "host":
+                reach = "host"
+            edge = self.talks[source, target] = Edge(source, target, "", reach, a.host, b.host)
+            same = [e for e in self.extra_s if (e.source_host, e.target_host) == (a.host, b.host)]
+            self.extra_s[edge] = max((self.extra_s[e] for e in same), default=0.0)
+            self._index(edge)
+            self._show(edge, self._look(edge), -1)
+        return edge
+
+    def extra_one_way_s(self, source: str, target: str) -> float:
+        """What faults add to one packet between two instances."""
+        return self.extra_s.get(self.talk(source, target), 0.0) / 2
 
     def cut(self, a: Iterable[str], b: Iterable[str], cause: int = -1) -> Cut:
         """Partition two groups of hosts; `heal` takes what this returns."""
@@ -102,7 +143,8 @@ class Network:
         for edge in edges:
             total = self.extra_s.get(edge, 0.0) + extra_s
             self.extra_s[edge] = total if total > 1e-12 else 0.0
-            self.world.set_delay(edge, self.extra_s[edge])
+            if edge in self.known:
+                self.world.set_delay(edge, self.extra_s[edge])
 
     def between(self, a: Iterable[str], b: Iterable[str]) -> list[Edge]:
         """Edges whose two ends are on two groups of hosts."""
@@ -125,8 +167,11 @@ class Network:
             return ABSENT if self._same_segment(edge) else SILENT
         container = machine.containers.get(edge.target)
         process = container.process if container else None
+        outer = container
+        if container is not None and container.spec.inside:
+            outer = machine.containers[container.spec.inside]
         if edge.reach not in ("published", "host"):  # the container's own address
-            if container is None or process is None:
+            if container is None or outer is None or outer.process is None:
                 return ABSENT
             if self.pins.get(edge, container.address) != container.address:
                 return ABSENT
@@ -137,13 +182,23 @@ class Network:
     def _lost(self, edge: Edge) -> bool:
         """Do packets of this edge vanish on the way?"""
         here, there = edge.source_host, edge.target_host
-        if self.holes[edge.target] > 0 or self.holes[root(edge)] > 0:
-            return True
+        if self._in_hole(edge.target) or self._in_hole(root(edge)):
+            return not self._same_container(edge)
         if here == there:
             return False
         if self.holes[here] > 0 or self.holes[there] > 0:
             return True
         return any(cut.holds(here, there) for cut in self.cuts)
+
+    def _in_hole(self, name: str) -> bool:
+        one = self.machine.containers.get(name)
+        return self.holes[name] > 0 or (one is not None and self.holes[one.spec.inside] > 0)
+
+    def _same_container(self, edge: Edge) -> bool:
+        """Two processes of one container talk over its loopback."""
+        ends = (self.machine.containers.get(n) for n in (root(edge), edge.target))
+        a, b = (one.spec.inside or one.spec.name if one else "" for one in ends)
+        return bool(a) and a == b
 
     def _same_segment(self, edge: Edge) -> bool:
         """l2 between two hosts of the stack (the default); clients outside come by a router."""
@@ -154,7 +209,7 @@ class Network:
         return self.link_kind.get(pair, "l2") == "l2"
 
     def _across(self, cut: Cut) -> list[Edge]:
-        return [e for e in self.edges if cut.holds(e.source_host, e.target_host)]
+        return [e for e in self._all() if cut.holds(e.source_host, e.target_host)]
 
     # ---- telling the data plane --------------------------------------------------------------
     def _show(self, edge: Edge, look: int, cause: int) -> None:
@@ -169,7 +224,10 @@ class Network:
         self.shown[edge] = look
         if cause >= 0:
             self.blamed[edge] = cause
-        self.world.set_connect(edge, look)
+        if edge in self.known:
+            self.world.set_connect(edge, look)
+        for call in tuple(self.listeners.get(edge, ())):
+            call(look)
 
     def _absent(self, edge: Edge) -> int:
         """SILENT until the neighbour entry fails, NO_ROUTE afterwards (or if there was none)."""

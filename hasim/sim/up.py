@@ -55,7 +55,9 @@ def _up(world: World, machine: Machine) -> Generator:
 def _in_order(machine: Machine) -> list[str]:
     """Host by host in the order of compose; what no project names comes last."""
     order = [n for groups in machine.stack.boot_order.values() for group in groups for n in group]
-    return [n for n in dict.fromkeys([*order, *machine.containers]) if n in machine.containers]
+    known = machine.containers  # processes inside of a container are its PID 1's to start
+    names = dict.fromkeys([*order, *known])
+    return [n for n in names if n in known and not known[n].spec.inside]
 
 
 def _start(world: World, machine: Machine, name: str) -> Generator:
@@ -101,7 +103,7 @@ def _listens(machine: Machine, name: str) -> bool:
 def _serves(machine: Machine, name: str) -> bool:
     """It listens, or it never will: broken, given up, not to be restarted."""
     container = machine.containers[name]
-    if name in machine.broken or _listens(machine, name):
+    if name in machine.broken or _listens(machine, name) or container.spec.inside:
         return True
     if container.exits >= TRIES:
         return True

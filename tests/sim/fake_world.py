@@ -49,8 +49,9 @@ class FakeWorld(World):
     def __init__(self, stack: Stack, edges: list[Edge], phases: dict | None = None, seed: int = 1):
         self.env = simpy.Environment(initial_time=0)
         self.stack, self.seed = stack, seed
-        self.scenario = Scenario("test", "", Load("l", "constant-vus", ((600.0, 1.0),), 1.0),
-                                 phases=phases or {})
+        self.scenario = Scenario(
+            "test", "", Load("l", "constant-vus", ((600.0, 1.0),), 1.0), phases=phases or {}
+        )
         self.start_ns = 0
         self._edges = edges
         self.rows: list[tuple] = []
@@ -69,6 +70,9 @@ class FakeWorld(World):
         self.segments: list[float] = []
         self.waiting: list[tuple[str, simpy.Event]] = []
         self.frozen_checks: list[tuple[str, simpy.Event]] = []
+        self.stores: dict[str, Store] = defaultdict(Store)
+        self.measures: list[tuple] = []
+        self.commit_waits: list[tuple[float, str, float | None]] = []
 
     # ---- randomness, time, timeline ------------------------------------------------------------
     def draw(self, process: str, tick: int, purpose: str = "") -> float:
@@ -102,9 +106,36 @@ class FakeWorld(World):
     def segment(self):
         self.segments.append(self.now_s)
 
+    # ---- data nodes ----------------------------------------------------------------------------
+    def set_writable(self, instance, on):
+        self._note("set_writable", instance, on)
+        self.stores[instance].change(int(self.env.now), writable=on)
+
+    def set_commit(self, instance, extra_s):
+        self.commit_waits.append((self.now_s, instance, extra_s))
+        self.stores[instance].change(int(self.env.now), stalled=extra_s is None)
+
+    def cut(self, instance):
+        self._note("cut", instance)
+
+    def write(self, instance, per_second):
+        """For tests: clients of this node commit at this rate from now on, while it lets them."""
+        self.stores[instance].change(int(self.env.now), rate=per_second)
+
+    def commits(self, instance):
+        return int(self.stores[instance].at(int(self.env.now)) + 1e-6)
+
+    def commits_since(self, instance, t_ns):
+        store = self.stores[instance]
+        return self.commits(instance) - int(store.at(min(t_ns, int(self.env.now))) + 1e-6)
+
+    def measure(self, metric, value, **tags):
+        self.measures.append((self.now_s, metric, tuple(sorted(tags.items())), value))
+
     # ---- instances -----------------------------------------------------------------------------
     def crash(self, instance):
         self._note("crash", instance)
+        self.stores[instance].change(int(self.env.now), writable=False)
         self.inflights[instance] = 0
         self._drained(instance)
         for name, event in [w for w in self.frozen_checks if w[0] == instance]:
@@ -114,10 +145,12 @@ class FakeWorld(World):
     def freeze(self, instance):
         self._note("freeze", instance)
         self.frozen.add(instance)
+        self.stores[instance].change(int(self.env.now), frozen=True)
 
     def thaw(self, instance):
         self._note("thaw", instance)
         self.frozen.discard(instance)
+        self.stores[instance].change(int(self.env.now), frozen=False)
         for name, event in [w for w in self.frozen_checks if w[0] == instance]:
             self.frozen_checks.remove((name, event))
             if not event.triggered:
@@ -247,6 +280,24 @@ class FakeWorld(World):
         return [(t, e, d) for _, _, t, _, e, d in self.rows if text in e]
 
 
+class Store:
+    """Commits of a node: a piecewise linear count, growing while it accepts writes."""
+
+    def __init__(self):
+        self.state = {"rate": 0.0, "writable": False, "stalled": False, "frozen": False}
+        self.knots = [(0, 0.0, 0.0)]  # (t_ns, commits until then, rate from then on)
+
+    def change(self, now, **state):
+        total = self.at(now)
+        self.state.update(state)
+        idle = not self.state["writable"] or self.state["stalled"] or self.state["frozen"]
+        self.knots.append((now, total, 0.0 if idle else self.state["rate"]))
+
+    def at(self, t_ns):
+        begun, total, rate = next(k for k in reversed(self.knots) if k[0] <= t_ns or k[0] == 0)
+        return total + rate * (t_ns - begun) / NS
+
+
 def span(line: int) -> Span:
     return Span("haproxy.cfg", line, 1)
 
@@ -280,25 +331,46 @@ def make_stack(
     gateways = tuple(
         Instance(f"gw-{i + 1}", "service", where[i], service="gw", **kinds) for i in range(n)
     )
-    profile = Service("gw", **{
-        "boot": Dist("const", 5.0), "health": (Endpoint("/health/live"), Endpoint("/health/ready")),
-        **(service or {}),
-    })
+    profile = Service(
+        "gw",
+        **{
+            "boot": Dist("const", 5.0),
+            "health": (Endpoint("/health/live"), Endpoint("/health/ready")),
+            **(service or {}),
+        },
+    )
     servers = tuple(
-        Server(f"s{i + 1}", f"gw-{i + 1}", 8009, f"gw-{i + 1}", reach, check_of(**(check or {})),
-               span=span(10 + i), **(server or {}))
+        Server(
+            f"s{i + 1}",
+            f"gw-{i + 1}",
+            8009,
+            f"gw-{i + 1}",
+            reach,
+            check_of(**(check or {})),
+            span=span(10 + i),
+            **(server or {}),
+        )
         for i in range(n)
     )
     back = Backend("gw", "http", "roundrobin", servers, **(backend or {}))
-    proxy = Balancer("haproxy", (2, 6, 12), 4096, (), (back,), resolvers=resolvers,
-                     **(balancer or {}))
+    proxy = Balancer(
+        "haproxy", (2, 6, 12), 4096, (), (back,), resolvers=resolvers, **(balancer or {})
+    )
     stack = Stack(
-        ".", "test", "", (),
+        ".",
+        "test",
+        "",
+        (),
         tuple(Host(h, 8, 2**34, Dist("const", 45.0)) for h in names),
-        tuple(Link(a, b, 0.0005, link) for i, a in enumerate(names) for b in names[i + 1:]),
-        (Instance("haproxy", "haproxy", names[0], restart="always", stop_signal="SIGUSR1"),
-         *gateways),
-        (profile,), (proxy,), (), {},
+        tuple(Link(a, b, 0.0005, link) for i, a in enumerate(names) for b in names[i + 1 :]),
+        (
+            Instance("haproxy", "haproxy", names[0], restart="always", stop_signal="SIGUSR1"),
+            *gateways,
+        ),
+        (profile,),
+        (proxy,),
+        (),
+        {},
     )
     edges = [Edge("users", "haproxy", "", "published", "", names[0])]
     edges += [
