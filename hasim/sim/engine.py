@@ -176,7 +176,8 @@ class Engine(World):
         for number, cause, t, component, event, detail, origin in self.marks:
             where = (origin.file, origin.line, origin.col) if isinstance(origin, Span) else ()
             t_s = (t - self.start_ns) / NS
-            out.append(Mark(number, cause, t_s, component, event, detail, *where))
+            default = origin.source if isinstance(origin, Default) else ""
+            out.append(Mark(number, cause, t_s, component, event, detail, *where, default=default))
         return tuple(out)
 
     def seconds(self, s: float) -> simpy.Event:

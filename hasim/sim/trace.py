@@ -6,9 +6,11 @@ plain numpy; a Trace pickles and is what a worker process sends back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+
+Labels = tuple[tuple[str, str], ...]
 
 # How a request ended, as its user saw it; the third axis of `hist`.
 OK, CLIENT_4XX, APP_5XX, HTTP_502, HTTP_503, HTTP_504, EOF, NO_ENTRY, TIMEOUT, OPEN = range(10)
@@ -42,6 +44,7 @@ class Mark:
     file: str = ""
     line: int = 0
     col: int = 0
+    default: str = ""  # where the manual gives the value behind it, if no file sets it
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,12 @@ class Trace:
         "redispatches", "replays", "oom_kills", "checks"...
     terminations: ((server, status, termination letters), count) as in HAProxy's log.
     void: why the scenario could not start ("" when it did).
+    pools: names "instance->target" of the connection pools; pool_hist: int64 (G, pools, BUCKETS),
+        how long checkouts waited; per_second "db_refused" (T, instances): connections that a
+        database refused for want of a place.
+    measures: (t_s, metric, ((tag, value), ...), value) that control processes know, as
+        World.measure wrote them.
+    gauges: (instance, metric, labels) -> value per second, nan without a sample.
     requests: optional record array (start_s, op, server, status, termination, retries, latency_s).
     """
 
@@ -105,3 +114,7 @@ class Trace:
     faults: tuple[FaultSpan, ...]
     void: str = ""
     requests: np.ndarray | None = None
+    pools: tuple[str, ...] = ()
+    pool_hist: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, BUCKETS), np.int64))
+    measures: tuple[tuple[float, str, Labels, float], ...] = ()
+    gauges: dict[tuple[str, str, Labels], np.ndarray] = field(default_factory=dict)
