@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Generator
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -174,10 +175,11 @@ class Engine(World):
         """The marks, their time in seconds from the start of the load."""
         out = []
         for number, cause, t, component, event, detail, origin in self.marks:
-            where = (origin.file, origin.line, origin.col) if isinstance(origin, Span) else ()
+            written = isinstance(origin, Span)
+            where = (origin.file, origin.line, origin.col) if written else ("", 0, 0)
             t_s = (t - self.start_ns) / NS
             default = origin.source if isinstance(origin, Default) else ""
-            out.append(Mark(number, cause, t_s, component, event, detail, *where, default=default))
+            out.append(Mark(number, cause, t_s, component, event, detail, *where, default))
         return tuple(out)
 
     def seconds(self, s: float) -> simpy.Event:
