@@ -175,11 +175,12 @@ class Engine(World):
         """The marks, their time in seconds from the start of the load."""
         out = []
         for number, cause, t, component, event, detail, origin in self.marks:
-            written = isinstance(origin, Span)
-            where = (origin.file, origin.line, origin.col) if written else ("", 0, 0)
+            at = origin if isinstance(origin, Span) else Span("", 0, 0)
             t_s = (t - self.start_ns) / NS
-            default = origin.source if isinstance(origin, Default) else ""
-            out.append(Mark(number, cause, t_s, component, event, detail, *where, default))
+            mark = Mark(number, cause, t_s, component, event, detail, at.file, at.line, at.col)
+            if isinstance(origin, Default):
+                mark = replace(mark, default=origin.source)
+            out.append(mark)
         return tuple(out)
 
     def seconds(self, s: float) -> simpy.Event:
