@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from hasim.components.base import Placed as Placed
+from hasim.components.base import components
 from hasim.errors import Finding, did_you_mean
 from hasim.model import HealthCheck, Instance, Port, Service
 from hasim.read.compose_types import ComposeProject, ComposeService
@@ -64,7 +65,7 @@ def place_project(
 def _place(
     host: str, project: ComposeProject, service: ComposeService, named: str, folder: str
 ) -> Placed:
-    kind = "haproxy" if is_haproxy(service.image) else "service" if named else "other"
+    kind = _kind(service, named)
     networks = _networks(project, service)
     ports = tuple(
         Port(p.host_ip, p.host_port, p.container_port, p.span)
@@ -112,6 +113,14 @@ def _place(
     )
 
 
+def _kind(service: ComposeService, named: str) -> str:
+    """The component that understands a container; `other`: none does."""
+    if is_haproxy(service.image):
+        return "haproxy"
+    found = (kind for kind, one in components().items() if one.recognises(service))
+    return next(found, "service" if named else "other")
+
+
 def _networks(project: ComposeProject, service: ComposeService) -> list[str]:
     """The engine's names of a service's networks."""
     if service.network_mode:
@@ -143,12 +152,24 @@ def _config(service: ComposeService, folder: str) -> str:
     for flag, value in zip(words, words[1:], strict=False):
         if flag == "-f":
             path = value
+    found = mounted(service, path, folder)
+    return found[0] if found else ""
+
+
+def mounted(service: ComposeService, path: str, folder: str) -> tuple[str, bool] | None:
+    """(file of the stack's folder behind a path inside of a container, is it mounted as a single
+    file?); None if no bind mount of the folder holds it.
+    """
+    best: tuple[str, bool] | None = None
+    longest = -1
     for mount in service.volumes:
         inner = mount.target.rstrip("/")
-        if mount.kind == "bind" and (path == inner or path.startswith(inner + "/")):
-            source = mount.source + path[len(inner) :]
-            return f"{folder}/{source}".lstrip("/") if folder else _clean(source)
-    return ""
+        holds = mount.kind == "bind" and (path == inner or path.startswith(inner + "/"))
+        if holds and len(inner) > longest:
+            source = _clean(mount.source) + path[len(inner) :]
+            best = f"{folder}/{source}".lstrip("/") if folder else source, path == inner
+            longest = len(inner)
+    return best
 
 
 def _clean(path: str) -> str:

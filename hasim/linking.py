@@ -37,7 +37,22 @@ class Names:
     binds: Mapping[str, tuple[tuple[str, int], ...]]  # haproxy instance -> what it listens on
 
     def find(self, source: Placed, address: str, port: int) -> tuple[str, str]:
-        """(instance, reach) of address:port as `source` sees it; ("", "none") if nothing."""
+        """(instance, reach) of address:port as `source` sees it; ("", "none") if nothing.
+
+        A port that a process inside of the container listens on leads to that process.
+        """
+        name, reach = self._find(source, address, port)
+        inner = [p for p in self.placed if p.instance.inside == name] if name else []
+        if inner:
+            ports = [p.container_port for p in self._ports(name) if p.host_port == port]
+            asked = ports[0] if ports and reach == "published" else port
+            name = next((p.name for p in inner if asked in p.instance.listen_ports), name)
+        return name, reach
+
+    def _ports(self, name: str) -> tuple[Port, ...]:
+        return next(p.instance.ports for p in self.placed if p.name == name)
+
+    def _find(self, source: Placed, address: str, port: int) -> tuple[str, str]:
         address = source.extra_hosts.get(address, address)
         if address == "host-gateway":
             return self.on_host(source.instance.host, "", port)
@@ -122,9 +137,21 @@ def link(balancer: Balancer, source: Placed, names: Names) -> Balancer:
         servers = []
         for server in backend.servers:
             instance, reach = names.find(source, server.address, server.port)
-            servers.append(replace(server, instance=instance, reach=reach))
+            checked = ""
+            if server.check is not None and (server.check.port or server.check.addr):
+                where = server.check.addr or server.address, server.check.port or server.port
+                checked = names.find(source, *where)[0]
+            made = replace(server, instance=instance, reach=reach, check_instance=checked)
+            servers.append(made)
         backends.append(replace(backend, servers=tuple(servers)))
     return replace(balancer, instance=source.name, backends=tuple(backends))
+
+
+def dialling(one: Placed, dials: Iterable[tuple[str, int]], names: Names) -> Placed:
+    """The container with the instances behind the addresses that its daemon dials."""
+    peers = {f"{a}:{p}": names.find(one, a, p)[0] for a, p in dials}
+    known = {where: name for where, name in peers.items() if name}
+    return replace(one, instance=replace(one.instance, peers=known)) if known else one
 
 
 def heard(placed: Iterable[Placed], balancers: Iterable[Balancer]) -> list[Placed]:

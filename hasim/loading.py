@@ -9,11 +9,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hasim import boot
+from hasim.components.base import Configured, components
 from hasim.components.haproxy.config import build
-from hasim.containers import Placed, place_plain, place_project, unique
+from hasim.containers import Placed, mounted, place_plain, place_project, unique
 from hasim.errors import Finding, did_you_mean
 from hasim.linking import is_address
-from hasim.model import Assumption, Balancer, Entry, Host, Knob, Link, Service
+from hasim.model import (
+    Assumption,
+    Balancer,
+    BootFailure,
+    Entry,
+    Host,
+    Instance,
+    Knob,
+    Link,
+    Service,
+)
 from hasim.read import haproxy
 from hasim.read.compose import ComposeProject, knobs, read_project
 from hasim.read.profile import read_profile
@@ -75,6 +86,9 @@ class Loading:
         self.services: tuple[Service, ...] = ()
         self.projects: dict[str, ComposeProject] = {}
         self.refusals: dict[str, list[Finding]] = {}
+        self.folders: dict[str, str] = {}  # host -> folder of its compose files
+        self.failures: list[BootFailure] = []  # what daemons refuse at start
+        self.dials: dict[str, tuple[tuple[str, int], ...]] = {}
 
     def error(self, message: str, span: Span | None = None, hint: str = "") -> None:
         self.findings.append(Finding("error", "HA104", message, span, hint))
@@ -139,7 +153,8 @@ class Loading:
             self.findings += found
             self.knobs += knobs(project)
             folder = Path(names_[0]).parent.as_posix() if names_ else ""
-            made, found = place_project(host, project, profiles, "" if folder == "." else folder)
+            self.folders[host] = "" if folder == "." else folder
+            made, found = place_project(host, project, profiles, self.folders[host])
             self.findings += found
             placed += made
         made, found = place_plain(self.stackfile, profiles)
@@ -148,6 +163,49 @@ class Loading:
         if not placed and not any(f.severity == "error" for f in self.findings):
             self.error("nothing to simulate: no compose service and no 'plain' process")
         return unique(placed)
+
+    def configure(self, placed: Iterable[Placed]) -> list[Placed]:
+        """Each container with what its component reads of its files, and its inner processes."""
+        kinds, out = components(), []
+        for one in placed:
+            kind = kinds.get(one.instance.kind)
+            made = kind.configure(one, MountedFiles(self, one)) if kind else Configured()
+            self.findings += made.findings
+            self.knobs += made.knobs
+            self.failures += made.failures
+            self.dials[one.name] = made.dials
+            ports = tuple(sorted({*one.instance.listen_ports, *made.ports}))
+            instance = replace(one.instance, config=made.config, listen_ports=ports)
+            out.append(replace(one, instance=self._serving(instance, made.serves)))
+            for inner in made.inside:
+                outer = one.instance
+                shared = replace(
+                    inner,
+                    host=outer.host,
+                    inside=outer.name,
+                    networks=outer.networks,
+                    network_mode=outer.network_mode,
+                    cpus=outer.cpus,
+                    cpu_shares=outer.cpu_shares,
+                    mem_limit_bytes=outer.mem_limit_bytes,
+                    span=inner.span or outer.span,
+                )
+                out.append(Placed(self._serving(shared, ""), environment=one.environment))
+        return out
+
+    def _serving(self, instance: Instance, stated: str) -> Instance:
+        """The instance with the service that it is, as its configuration bounds that service."""
+        kind = components().get(instance.kind)
+        if kind is None or instance.kind in ("service", "haproxy"):
+            return instance
+        known = {s.name: s for s in self.services}
+        name = stated or instance.service or instance.kind
+        bounded = kind.station(known.get(name, Service(name)), instance)
+        if name not in known and bounded == Service(name):
+            return instance
+        known[name] = bounded
+        self.services = tuple(known.values())
+        return replace(instance, service=name)
 
     def balancers(self, placed: Iterable[Placed]) -> list[tuple[Placed, Balancer]]:
         """Each HAProxy with its configuration; servers not linked yet."""
@@ -277,6 +335,28 @@ class Loading:
                 found += hits
             made[group] = tuple(dict.fromkeys(found))
         return made
+
+
+class MountedFiles:
+    """The stack's folder as one container sees it (components.base.Folder)."""
+
+    def __init__(self, work: Loading, one: Placed):
+        self.work, self.one = work, one
+
+    def text(self, path: str) -> str | None:
+        """The text of a file; None if it cannot be read, which is reported."""
+        try:
+            return self.work.files.text(path)
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            self.work.error(f"cannot read '{path}': {why}", self.one.instance.span)
+            return None
+
+    def mounted(self, one: Placed, path: str) -> tuple[str, bool] | None:
+        """The folder's file behind a path of the container, and whether it is a file mount."""
+        if one.service is None:
+            return None
+        return mounted(one.service, path, self.work.folders.get(one.instance.host, ""))
 
 
 def _version(text: str) -> tuple[int, int, int] | None:

@@ -44,6 +44,7 @@ class Server:
     """A HAProxy `server` line. `instance` is the name of what it resolves to, or "" if nothing.
 
     reach: bridge | published | host | overlay | none. observe: "" | layer4 | layer7.
+    check_instance: what answers at the check's own address or port, "" if it has none.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Server:
     instance: str
     reach: str
     check: Check | None
+    check_instance: str = ""
     weight: int = 1
     backup: bool = False
     disabled: bool = False

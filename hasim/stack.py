@@ -16,7 +16,7 @@ from hasim import boot, routes
 from hasim.components.base import components
 from hasim.components.haproxy.config_knobs import patch
 from hasim.errors import Finding, InputError, did_you_mean
-from hasim.linking import Names, heard, host_addresses, link
+from hasim.linking import Names, dialling, heard, host_addresses, link
 from hasim.loading import Files, Loading
 from hasim.model import Knob, Stack
 from hasim.source import Patch, Span, apply_patches
@@ -99,13 +99,14 @@ def _load(files: Files, env: Mapping[str, str]) -> tuple[Stack | None, list[Find
     work = Loading(files, env)
     work.read_own()
     hosts = work.hosts()
-    placed = work.placed(hosts)
+    placed = work.configure(work.placed(hosts))
     raw = work.balancers(placed)
     addresses = host_addresses(hosts, work.stackfile.addresses, placed)
     binds = {one.name: tuple(b for f in bal.frontends for b in f.binds) for one, bal in raw}
     names = Names(tuple(placed), addresses, binds)
     balancers = [link(balancer, one, names) for one, balancer in raw]
     placed = heard(placed, balancers)
+    placed = [dialling(p, work.dials.get(p.name, ()), names) for p in placed]
     names = replace(names, placed=tuple(placed))
     work.check_ports(balancers, placed)
     work.check_servers(balancers)
@@ -132,7 +133,7 @@ def _load(files: Files, env: Mapping[str, str]) -> tuple[Stack | None, list[Find
         groups=groups,
         assumptions=tuple(work.assumptions),
         findings=tuple(dict.fromkeys(work.findings)),
-        boot_failures=failures,
+        boot_failures=(*failures, *work.failures),
         knobs=tuple({k.name: k for k in work.knobs}.values()),
         op_entries=routes.op_entries(entries, work.services, balancers, names),
         call_routes=ways,

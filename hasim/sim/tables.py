@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hasim.model import INF, Backend, Balancer, Dist, Instance, Service, Stack
+from hasim.model import INF, Backend, Balancer, Dist, Instance, Server, Service, Stack
 from hasim.sim.kernel import layout as L
 from hasim.sim.trace import APP_5XX, CLIENT_4XX, OK
 from hasim.sim.world import Edge
@@ -129,6 +129,9 @@ def servers_and_stations(stack: Stack) -> Tables:
     for balancer in stack.balancers:
         for backend in balancer.backends:
             _proxy_backend(t, balancer, backend)
+    for balancer in stack.balancers:
+        for backend in balancer.backends:
+            _check_edges(t, balancer, backend)
     return t
 
 
@@ -252,6 +255,21 @@ def _proxy_backend(t: Tables, balancer: Balancer, b: Backend) -> None:
             observe=OBSERVE.get(s.observe, 0),
             error_limit=s.error_limit,
         )
+
+
+def check_edge(stack: Stack, balancer: Balancer, backend: Backend, server: Server) -> Edge:
+    """The way of a health check that has an address or a port of its own."""
+    here, there = host_of(stack, balancer.instance), host_of(stack, server.check_instance)
+    source = f"{balancer.instance}/{backend.name}"
+    return Edge(source, server.check_instance, "", server.reach, here, there)
+
+
+def _check_edges(t: Tables, balancer: Balancer, backend: Backend) -> None:
+    for server in backend.servers:
+        if server.check_instance in t.station_of and server.check_instance != server.instance:
+            edge = check_edge(t.stack, balancer, backend, server)
+            if edge not in t.edge_of:
+                add_edge(t, edge, -1, t.station_of[server.check_instance], bal=-1)
 
 
 def direct_backend(t: Tables, source: str, source_host: str, service: str) -> int:

@@ -103,11 +103,17 @@ class HAProxy(Component):
 
     def settled(self, p: Process, machine: Machine) -> bool:
         """Every server that listens is fully UP, every other one is out of rotation."""
+        from hasim.components.haproxy.checks import verdict
+
         if p.data is None:
             return True
         for row in p.data.rows:
-            target = machine.containers.get(row.edge.target)
+            target = machine.containers.get(row.check_edge.target)
             serving = target is not None and target.process is not None and target.process.listening
+            check = row.server.check
+            if check is not None and check.kind == "http":
+                status = machine.unhealthy.get((row.check_edge.target, check.url), 0)
+                serving = serving and (status == 0 or verdict(check, status)[0])
             if row.server.check is not None and not row.in_maintenance:
                 top = row.rise + row.fall - 1
                 done = row.running and row.health == top if serving else not row.up

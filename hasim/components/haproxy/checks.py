@@ -152,7 +152,7 @@ class Checker:
                 continue
             start = int(world.env.now)
             plan = plan_of(self.check, start, worker.balancer.version, self._chance())
-            yield from self._result(world.check(row.edge, plan), start)
+            yield from self._result(world.check(row.check_edge, plan), start)
 
     def _result(self, event: Any, start_ns: int) -> Generator[Any, Any, None]:
         """Wait for the result of the check under way, judge it, set the next one's time."""
@@ -178,7 +178,7 @@ class Checker:
         pace = Pace(self.name, ms(check.inter_s), DRIFT_US[True], check.spread_checks, expect)
         self.repeating = True
         done = yield world.repeat_check(
-            self.row.edge, check.kind, check.url, pace, self.due_ns, self._tick()
+            self.row.check_edge, check.kind, check.url, pace, self.due_ns, self._tick()
         )
         self.repeating = False
         self.count = done.tick - (self.worker.number << 32)
@@ -191,14 +191,14 @@ class Checker:
             yield from self._result(now, done.start_ns)
         else:
             plan = plan_of(check, done.start_ns, self.worker.balancer.version, self._chance())
-            yield from self._result(world.adopt_check(self.row.edge, plan), done.start_ns)
+            yield from self._result(world.adopt_check(self.row.check_edge, plan), done.start_ns)
         return True
 
     def state_changed(self) -> None:
         """The server's state is no longer one in which a passing check changes nothing."""
         if self.repeating and not (self.worker.alive and self._fully_up()):
             self.repeating = False
-            self.worker.world.stop_repeat(self.row.edge)
+            self.worker.world.stop_repeat(self.row.check_edge)
 
     def _chance(self) -> float:
         """Where by chance a release enforces `timeout check`: the draw that decides."""
@@ -233,7 +233,7 @@ class Checker:
         if fast < ms(self.check.inter_s):
             if self.repeating:
                 self.repeating, self.sooner_ns = False, due
-                self.worker.world.stop_repeat(self.row.edge)
+                self.worker.world.stop_repeat(self.row.check_edge)
             elif due < self.due_ns:
                 self.due_ns = due
                 self._ring()

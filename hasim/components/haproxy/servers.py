@@ -79,6 +79,7 @@ class ServerState:
 
     def __init__(self, worker: Worker, edge: Edge, backend: Backend, server: Server):
         self.worker, self.edge, self.backend, self.server = worker, edge, backend, server
+        self.check_edge = check_edge(worker.world, edge, server)
         check = server.check
         self.rise, self.fall = (check.rise, check.fall) if check else (2, 3)
         self.health = self.rise
@@ -312,6 +313,16 @@ class ServerState:
 def _reason(reason: str, duration_ms: int | None) -> str:
     took = "" if duration_ms is None else f", check duration: {duration_ms}ms"
     return f"reason: {reason}{took}"
+
+
+def check_edge(world: World, edge: Edge, server: Server) -> Edge:
+    """The edge of a server's checks: its own, unless they go to another process."""
+    if server.check_instance in ("", edge.target):
+        return edge
+    ways = (
+        e for e in world.edges() if (e.source, e.target) == (edge.source, server.check_instance)
+    )
+    return next((e for e in ways if not e.server), edge)
 
 
 def server_edges(world: World, balancer: Balancer) -> dict[tuple[str, str], Edge]:
