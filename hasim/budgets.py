@@ -46,9 +46,12 @@ AGGREGATES = {
     "gauge": ("value", *TREND),
 }
 WINDOWS = ("before", "impact", "fault", "after")
-TAG_VALUES = {
-    "window": WINDOWS,
-    "by": ("time", "requests", "haproxy", "sentinel", "patroni", "vrrp", "alert"),
+TAG_VALUES = {"window": WINDOWS}
+BY = {  # which of them each metric knows
+    "availability": ("time", "requests"),
+    "time_to_detect": ("haproxy", "sentinel", "patroni", "vrrp", "alert"),
+    "failovers": ("sentinel", "patroni", "vrrp"),
+    "false_failovers": ("sentinel", "patroni", "vrrp"),
 }
 
 
@@ -70,6 +73,9 @@ class Metric:
 
 
 _REQUEST = ("op", "service", "window", "status", "path")
+_DETECT = ("by", "service", "alert")
+_NODE = ("service", "host", "instance")
+_POOL = ("service", "pool", "window")
 _METRICS = (
     Metric("http_req_duration", "trend", "time", _REQUEST, "k6's own: from sent to answered"),
     Metric("http_req_failed", "rate", "share", _REQUEST, "k6's own: share of failed requests"),
@@ -83,7 +89,7 @@ _METRICS = (
     Metric("availability", "gauge", "share", ("path", "by", "window"), "by time or by requests"),
     Metric("outage_duration", "trend", "time", ("path",), "longest run without a good probe"),
     Metric("time_to_recover", "trend", "time", ("path",), "fault to 30 good probes in a row"),
-    Metric("time_to_detect", "trend", "time", ("by", "service"), "fault to its first notice"),
+    Metric("time_to_detect", "trend", "time", _DETECT, "fault to its first notice"),
     Metric("error_budget", "gauge", "share", ("slo", "per"), "share of an SLO's budget used"),
     Metric("cpu_utilization", "gauge", "share", ("service", "host", "over"), "of limit or host"),
     Metric("memory_utilization", "gauge", "share", ("service", "host", "over"), "of limit or host"),
@@ -94,16 +100,16 @@ _METRICS = (
     Metric("oom_kills", "counter", "count", ("service", "host"), "kills for want of memory"),
     Metric("retries", "counter", "count", ("service", "window"), "HAProxy's retries"),
     Metric("queue_wait", "trend", "time", ("service", "window"), "wait in HAProxy's queues", True),
-    Metric("pool_checkout_wait", "trend", "time", ("service",), "wait for a connection", True),
-    Metric("db_refused_connections", "counter", "count", ("service",), "too many clients", True),
+    Metric("pool_checkout_wait", "trend", "time", _POOL, "wait for a connection of a pool"),
+    Metric("db_refused_connections", "counter", "count", _NODE, "too many clients already"),
     Metric("connections", "gauge", "count", ("service",), "open connections"),
     Metric("probe_load", "rate", "share", ("service",), "share of CPU spent on health checks"),
-    Metric("failovers", "counter", "count", ("service",), "changes of leader or master", True),
-    Metric("false_failovers", "counter", "count", ("service",), "without a dead leader", True),
-    Metric("split_brain_seconds", "gauge", "time", ("service",), "two writers at once", True),
-    Metric("acked_writes_lost", "counter", "count", ("service",), "answered, then gone", True),
-    Metric("replication_lag", "gauge", "time", ("service",), "of the furthest replica", True),
-    Metric("alert_fired", "counter", "count", ("alert", "severity"), "by the user's rules", True),
+    Metric("failovers", "counter", "count", ("by", "service"), "changes of leader or master"),
+    Metric("false_failovers", "counter", "count", ("by", "service"), "without a dead leader"),
+    Metric("split_brain_seconds", "gauge", "time", ("cluster",), "two nodes take writes at once"),
+    Metric("acked_writes_lost", "counter", "count", ("cluster",), "answered, then gone"),
+    Metric("replication_lag", "gauge", "time", ("service", "instance"), "of the furthest replica"),
+    Metric("alert_fired", "counter", "count", ("alert", "severity"), "by the user's rules"),
     Metric("downtime_minutes", "trend", "minutes", ("path",), "over the horizon", True),
 )
 METRICS: dict[str, Metric] = {m.name: m for m in _METRICS}
@@ -190,8 +196,9 @@ def parse_metric(text: str) -> tuple[str, tuple[tuple[str, str], ...]]:
             raise ValueError(f"{name} has no tag {key!r}; it has {', '.join(metric.tags)}")
         if key in dict(tags):
             raise ValueError(f"tag {key!r} twice in {text!r}")
-        if key in TAG_VALUES and value not in TAG_VALUES[key]:
-            raise ValueError(f"{key} {value!r} is unknown; it is one of {_words(TAG_VALUES[key])}")
+        allowed = BY[name] if key == "by" else TAG_VALUES.get(key, (value,))
+        if value not in allowed:
+            raise ValueError(f"{key} {value!r} is unknown; it is one of {_words(allowed)}")
         tags.append((key, value))
     return name, tuple(tags)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from hasim import metrics_data as data
 from hasim import metrics_probes as probes
 from hasim import metrics_requests as requests
 from hasim import metrics_resources as resources
 from hasim.errors import Finding, did_you_mean
+from hasim.metrics_subjects import missing
 from hasim.metrics_view import Sample, Tags, View, aggregate
 from hasim.model import Stack
 from hasim.scenario import Budget, Scenario
@@ -39,6 +41,14 @@ MEASURES: dict[str, Callable[[View, Tags], Sample]] = {
     "retries": resources.retries,
     "connections": resources.connections,
     "probe_load": resources.probe_load,
+    "failovers": data.failovers,
+    "false_failovers": data.false_failovers,
+    "split_brain_seconds": data.split_brain_seconds,
+    "acked_writes_lost": data.acked_writes_lost,
+    "replication_lag": data.replication_lag,
+    "alert_fired": data.alert_fired,
+    "pool_checkout_wait": data.pool_checkout_wait,
+    "db_refused_connections": data.db_refused_connections,
 }
 
 
@@ -90,8 +100,8 @@ def _problems(budget: Budget, scenario: Scenario, stack: Stack) -> Iterable[tupl
         yield f"{budget.name}: without a fault there is no window '{window}'", ""
     if budget.metric in ("time_to_recover", "time_to_detect") and not scenario.faults:
         yield f"{budget.name}: the scenario has no fault", ""
-    if budget.metric == "time_to_detect" and tags.get("by", "haproxy") != "haproxy":
-        yield f"{budget.name}: by '{tags['by']}' is not in this version", "write by:haproxy"
+    for lack, hint in missing(budget.metric, tags, stack):
+        yield f"{budget.name}: {lack}", hint
     if budget.metric in ("retries", "iterations") and tags:
         yield f"{budget.name}: tags of {budget.metric} are not in this version", ""
     try:

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 
+from hasim.metrics_data import noticed
 from hasim.metrics_requests import availability_by_requests
 from hasim.metrics_view import Sample, Tags, View
 from hasim.sim.trace import FaultSpan, Mark
@@ -96,15 +97,23 @@ def servers_of(view: View, fault: FaultSpan) -> set[str]:
 
 
 def time_to_detect(view: View, tags: Tags) -> Sample:
-    """For each fault: until HAProxy first called a server DOWN because of it (inf: never)."""
-    if tags.get("by", "haproxy") != "haproxy":
-        return Sample()
-    service, values = tags.get("service", "*"), []
+    """For each fault: until it was first noticed (inf: never), by HAProxy unless `by` names
+    another: the first DOWN, +sdown, word of Patroni, MASTER STATE or firing alert.
+    """
+    by, values = tags.get("by", "haproxy"), []
     for fault in view.faults:
-        times = [
-            m.t_s - fault.start_s
-            for m in down_marks(view, fault)
-            if service == "*" or server_name(m).startswith(f"{service}/")
-        ]
-        values.append(min(times, default=math.inf))
+        values.append(
+            _by_haproxy(view, fault, tags.get("service", "*"))
+            if by == "haproxy"
+            else noticed(view, fault, by, tags)
+        )
     return Sample(values=np.array(values), first_s=values[0] if values else math.nan)
+
+
+def _by_haproxy(view: View, fault: FaultSpan, service: str) -> float:
+    times = [
+        m.t_s - fault.start_s
+        for m in down_marks(view, fault)
+        if service == "*" or server_name(m).startswith(f"{service}/")
+    ]
+    return min(times, default=math.inf)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from hasim.metrics import View, aggregate, sample, value
+from hasim.metrics_subjects import alerts, missing
 from hasim.metrics_view import good_run_start
 from hasim.model import Stack
 from hasim.scenario import Budget, Scenario
@@ -34,6 +35,19 @@ SUMMARY: tuple[tuple[str, tuple[tuple[str, str], ...], tuple[str, ...]], ...] = 
     ("retries", (), ("count",)),
     ("oom_kills", (), ("count",)),
     ("probe_load", (), ("rate",)),
+)
+# The same for a data tier, where the stack has what they are about.
+DATA: tuple[tuple[str, tuple[tuple[str, str], ...], tuple[str, ...]], ...] = (
+    ("failovers", (), ("count",)),
+    ("false_failovers", (), ("count",)),
+    ("split_brain_seconds", (), ("value",)),
+    ("acked_writes_lost", (), ("count",)),
+    ("replication_lag", (), ("max",)),
+    ("db_refused_connections", (), ("count",)),
+    ("pool_checkout_wait", (), ("p(99)", "max")),
+    ("time_to_detect", (("by", "sentinel"),), ("max",)),
+    ("time_to_detect", (("by", "patroni"),), ("max",)),
+    ("time_to_detect", (("by", "vrrp"),), ("max",)),
 )
 Key = tuple[str, tuple[tuple[str, str], ...], str]
 
@@ -120,6 +134,8 @@ def _recovered_after_repair_s(view: View) -> float | None:
 def _summary(view: View) -> dict[Key, float]:
     """The standard numbers of one replication, and those per path, service and host."""
     rows = list(SUMMARY)
+    rows += [r for r in DATA if not any(missing(r[0], dict(r[1]), view.stack))]
+    rows += [("alert_fired", (("alert", a),), ("count",)) for a in sorted(alerts(view.stack))]
     rows += [("outage_duration", (("path", p),), ("max",)) for p in view.probes]
     services = sorted({i.service for i in view.instances.values() if i.service})
     for service in services:

@@ -73,7 +73,9 @@ def test_metrics_with_tags():
         ("http_req_failed{}", "cannot read tag ''"),
         ("http_req_failed{window:during}", "one of before, impact, fault, after"),
         ("http_req_failed{op:a,op:b}", "twice"),
-        ("failovers", "not in this version"),
+        ("queue_wait", "not in this version"),
+        ("failovers{by:haproxy}", "one of sentinel, patroni, vrrp"),
+        ("availability{by:alert}", "one of time, requests"),
         ("http_reqs{", "cannot read metric"),
     ],
 )
