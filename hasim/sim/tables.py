@@ -269,7 +269,8 @@ def _check_edges(t: Tables, balancer: Balancer, backend: Backend) -> None:
         if server.check_instance in t.station_of and server.check_instance != server.instance:
             edge = check_edge(t.stack, balancer, backend, server)
             if edge not in t.edge_of:
-                add_edge(t, edge, -1, t.station_of[server.check_instance], bal=-1)
+                be = t.backend_of[balancer.instance, backend.name]
+                add_edge(t, edge, be, t.station_of[server.check_instance], bal=-1)
 
 
 def direct_backend(t: Tables, source: str, source_host: str, service: str) -> int:

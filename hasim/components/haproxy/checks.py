@@ -135,13 +135,16 @@ class Checker:
         self.wake = row.worker.world.env.event()
         self.repeating = False
         self.sooner_ns: int | None = None
+        self.code = 0  # the latest result
+        self._expects = 0
 
     def run(self) -> Generator[Any, Any, None]:
         """Wait, check, judge, for as long as this HAProxy process lives."""
         worker, row = self.worker, self.row
         world = worker.world
         while worker.alive:
-            if self._fully_up() and (yield from self._repeat()):
+            expect = self._steady()
+            if expect is not None and (yield from self._repeat(expect)):
                 continue
             yield from self._until_due()
             yield from worker.process.awake()
@@ -158,25 +161,32 @@ class Checker:
         """Wait for the result of the check under way, judge it, set the next one's time."""
         code: int = yield event
         yield from self.worker.process.awake()
+        self.code = code
         if self.worker.alive:
             self._judge(code, (int(self.worker.world.env.now) - start_ns) // MS)
             self._next(self.gap_ms(), code > 0)
 
-    def _fully_up(self) -> bool:
-        """A check that passes now changes nothing: the data plane may repeat it by itself."""
-        row = self.row
-        top = row.health == row.rise + row.fall - 1 and row.up and not row.stopping
-        free = self.pin_ns is None and not row.in_maintenance
-        return top and free and len(self.check.expect_status) <= 1
+    def _steady(self) -> int | None:
+        """The result that changes nothing now (0: any good status): the data plane may repeat the
+        check by itself while it has this result. None: every result matters.
+        """
+        row, expected = self.row, self.check.expect_status
+        if self.pin_ns is not None or row.in_maintenance:
+            return None
+        if row.up and row.health == row.rise + row.fall - 1 and not row.stopping:
+            return None if len(expected) > 1 else expected[0] if expected else 0
+        quick = self.code > 0 or self.code == L4CON  # has its result at once
+        failed = quick and self.code and not verdict(self.check, self.code)[0]
+        return self.code if not row.up and row.health == 0 and failed else None
 
-    def _repeat(self) -> Generator[Any, Any, bool]:
-        """Until a check does not pass at once. True: its result has been judged."""
+    def _repeat(self, expect: int) -> Generator[Any, Any, bool]:
+        """Until a check has another result, or none at once. True: its result has been judged."""
         from hasim.sim.world import Pace
 
         world, check = self.worker.world, self.check
-        expect = check.expect_status[0] if check.expect_status else 0
-        pace = Pace(self.name, ms(check.inter_s), DRIFT_US[True], check.spread_checks, expect)
-        self.repeating = True
+        drift = DRIFT_US[expect != L4CON]
+        pace = Pace(self.name, self.gap_ms(), drift, check.spread_checks, expect)
+        self.repeating, self._expects = True, expect
         done = yield world.repeat_check(
             self.row.check_edge, check.kind, check.url, pace, self.due_ns, self._tick()
         )
@@ -196,7 +206,7 @@ class Checker:
 
     def state_changed(self) -> None:
         """The server's state is no longer one in which a passing check changes nothing."""
-        if self.repeating and not (self.worker.alive and self._fully_up()):
+        if self.repeating and not (self.worker.alive and self._steady() == self._expects):
             self.repeating = False
             self.worker.world.stop_repeat(self.row.check_edge)
 
