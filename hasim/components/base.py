@@ -234,6 +234,10 @@ class Machine(Protocol):
         """Latency of one packet between two instances."""
         ...
 
+    def passes(self, source: str, target: str) -> bool:
+        """Does a packet that asks for no answer get from one host to another ("": to users)?"""
+        ...
+
     def watch(self, source: str, target: str, call: Callable[[int], None]) -> Callable[[], None]:
         """call(reach) at each change of reach; returns what ends it."""
         ...

@@ -305,6 +305,10 @@ class Machine:
         listeners.append(call)
         return lambda: listeners.remove(call) if call in listeners else None
 
+    def passes(self, source: str, target: str) -> bool:
+        """Does a packet without an answer get from one host to another?"""
+        return self.network.passes(source, target)
+
     def connect(self, p: Process, target: str, timeout_s: float = inf) -> Any:
         """A TCP connect; see components.base.Machine."""
         return self.wires.connect(p, target, timeout_s)

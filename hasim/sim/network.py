@@ -36,9 +36,15 @@ class Cut:
 
     a: frozenset[str]
     b: frozenset[str]
+    direction: str = "both"  # forward: only packets from a to b are lost; backward: from b to a
 
     def holds(self, x: str, y: str) -> bool:
         return (x in self.a and y in self.b) or (x in self.b and y in self.a)
+
+    def stops(self, x: str, y: str) -> bool:
+        """Is a packet from x to y lost?"""
+        ahead = self.direction != "backward" and x in self.a and y in self.b
+        return ahead or (self.direction != "forward" and x in self.b and y in self.a)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +127,11 @@ class Network:
         """What faults add to one packet between two instances."""
         return self.extra_s.get(self.talk(source, target), 0.0) / 2
 
-    def cut(self, a: Iterable[str], b: Iterable[str], cause: int = -1) -> Cut:
+    def cut(
+        self, a: Iterable[str], b: Iterable[str], cause: int = -1, direction: str = "both"
+    ) -> Cut:
         """Partition two groups of hosts; `heal` takes what this returns."""
-        cut = Cut(frozenset(a), frozenset(b))
+        cut = Cut(frozenset(a), frozenset(b), direction)
         self.cuts.append(cut)
         self.refresh(self._across(cut), cause)
         return cut
@@ -137,6 +145,13 @@ class Network:
         """Packets to and from an instance or a host vanish (holes may overlap)."""
         self.holes[name] += 1 if on else -1
         self.refresh([*self.of_instance(name), *self.of_host(name)], cause)
+
+    def passes(self, source: str, target: str) -> bool:
+        """Does a packet without an answer get from one host to another ("": the users' side)?"""
+        for host in (source, target):
+            if self.holes[host] > 0 or not self.machine.powered(host):
+                return False
+        return source == target or not any(cut.stops(source, target) for cut in self.cuts)
 
     def late(self, edges: Iterable[Edge], extra_s: float) -> None:
         """Add to the round trip of edges (negative: take back)."""
