@@ -36,6 +36,7 @@ class Branch:
     began_ns: int
     closed: int | None = None
     closed_ns: int = -1
+    gaps: list[tuple[int, int]] = field(default_factory=list)  # (closed, reopened) in ns
 
 
 @dataclass(slots=True)
@@ -58,6 +59,12 @@ class Cluster:
         if branch.closed is None:
             branch.closed = self.count(branch)
             branch.closed_ns = self.now()
+
+    def reopen(self, branch: Branch) -> None:
+        """The node accepts writes again on top of all that it had: the same branch goes on."""
+        if branch.closed is not None:
+            branch.gaps.append((branch.closed_ns, self.now()))
+            branch.closed, branch.closed_ns = None, -1
 
     def count(self, branch: Branch) -> int:
         """Writes acknowledged on the branch so far."""
@@ -91,9 +98,10 @@ class Cluster:
         marks = []
         for b in self.branches:
             end = self.now() if b.closed is None else b.closed_ns
-            begin = max(since_ns, b.began_ns)
-            if end > begin:
-                marks += [(begin, 1), (end, -1)]
+            edges = [b.began_ns, *(t for gap in b.gaps for t in gap), end]
+            for start, stop in zip(edges[::2], edges[1::2], strict=True):
+                if stop > max(since_ns, start):
+                    marks += [(max(since_ns, start), 1), (stop, -1)]
         total, open_now, last = 0, 0, 0
         for t, step in sorted(marks):
             total += t - last if open_now > 1 else 0

@@ -1,0 +1,74 @@
+"""What a PostgreSQL server keeps on disk: it survives its processes and those of its host.
+
+`machine.disks["pgdata:<instance>"]` is the directory as a manager (Patroni, pg_rewind,
+pg_basebackup) may edit it between two starts; `pgslots:<instance>` is what only the server writes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hasim.components.base import Machine
+    from hasim.lineage import Position
+
+
+@dataclass(slots=True)
+class DataDir:
+    """A data directory. Anything with these names will do: a manager may bring its own class.
+
+    system: the replicated set that it belongs to (its system identifier), "" before initdb.
+    position: what it holds, None: nothing of its own yet (a fresh initdb, or a standby whose base
+    backup comes from `follow`). standby: standby.signal is there. follow: the instance that
+    primary_conninfo leads to. clean: the last stop wrote a shutdown checkpoint. diverged: it has
+    writes that its upstream does not have.
+    """
+
+    system: str = ""
+    timeline: int = 1
+    position: Position | None = None
+    standby: bool = False
+    follow: str = ""
+    clean: bool = True
+    diverged: bool = False
+
+
+@dataclass(slots=True)
+class Slot:
+    """A physical replication slot. restart_bytes: WAL is kept from here on; None: not reserved."""
+
+    name: str
+    restart_bytes: float | None = None
+    active: bool = False
+    lost: bool = False
+
+
+@dataclass(slots=True)
+class Kept:
+    """The server's own part of its disk.
+
+    redo_bytes: where crash recovery begins (redo point of the last complete checkpoint).
+    removed_bytes: WAL before this point is gone. full: nothing can be written any more.
+    """
+
+    redo_bytes: float = 0.0
+    removed_bytes: float = 0.0
+    full: bool = False
+    slots: dict[str, Slot] = field(default_factory=dict)
+
+
+def kept(machine: Machine, name: str) -> Kept:
+    """The server's own part of the disk of an instance."""
+    return machine.disks.setdefault(f"pgslots:{name}", Kept())
+
+
+def data_dir(machine: Machine, name: str) -> Any:
+    """The data directory of an instance; an empty one if nobody has made it yet."""
+    return machine.disks.setdefault(f"pgdata:{name}", DataDir())
+
+
+def exists(machine: Machine, name: str) -> bool:
+    """Has the directory been made (by initdb, a base backup, a manager)?"""
+    disk = machine.disks.get(f"pgdata:{name}")
+    return disk is not None and bool(disk.system)
