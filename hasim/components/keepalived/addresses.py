@@ -1,0 +1,90 @@
+"""A virtual address: which hosts have it, and which of them its clients send their packets to.
+
+Clients know one hardware address at a time. Only a gratuitous ARP of a host that they hear changes
+it, or their own neighbour entry when it fails. So two hosts may have the address while one is
+used, and all packets may go to a host that has it no longer (the healed partition).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hasim.components.base import Machine
+    from hasim.sim.world import World
+
+# How long a client goes on sending to a hardware address that no longer answers: its neighbour
+# entry stays reachable, waits, probes, fails. Source: arp(7), base_reachable_time 30 s times
+# 0.5..1.5, delay_first_probe_time 5 s, ucast_solicit 3 times retrans_time 1 s; measured 43.6, 46.1
+# and 48.8 s (reference on keepalived, healed partition).
+REACHABLE_S = (15.0, 45.0)
+FAILS_S = 8.0
+
+
+class Address:
+    """One virtual address of one replication. hosts: those that have it, in order of time."""
+
+    def __init__(self, text: str, world: World, machine: Machine):
+        self.text, self.world, self.machine = text, world, machine
+        self.hosts: list[str] = []
+        self.used = ""  # the host whose hardware address the clients know
+        self._round = 0
+
+    def add(self, host: str) -> None:
+        """The host configures the address on its interface."""
+        if host not in self.hosts:
+            self.hosts.append(host)
+
+    def remove(self, host: str, cause: int) -> None:
+        """The host has it no longer. Nobody tells the clients."""
+        if host in self.hosts:
+            self.hosts.remove(host)
+        self._show(cause)
+
+    def announce(self, host: str, cause: int) -> None:
+        """A gratuitous ARP: clients that hear the host send to it from now on."""
+        if host in self.hosts and self.machine.passes(host, ""):
+            self.used = host
+        self._show(cause)
+
+    def look(self, cause: int) -> None:
+        """Something about hosts or links has changed: those without power have lost it."""
+        self.hosts = [h for h in self.hosts if self.machine.powered(h)]
+        self._show(cause)
+
+    def _show(self, cause: int) -> None:
+        self._round += 1
+        holds = self.used if self.used in self.hosts else None
+        self.machine.move_vip(self.text, holds, cause)
+        if holds is None and self.hosts:
+            self.world.spawn(self._revalidated(self._round, cause), f"neighbour {self.text}")
+
+    def _revalidated(self, number: int, cause: int) -> Any:
+        """Some host has the address, but the clients send to another one: in the end their entry
+        fails and they ask who has it.
+        """
+        if self.used:
+            low, high = REACHABLE_S
+            u = self.world.draw(f"neighbour {self.text}", number, "reachable")
+            yield self.world.seconds(low + (high - low) * u + FAILS_S)
+        if number != self._round:
+            return
+        heard = [h for h in self.hosts if self.machine.passes(h, "")]
+        if heard:
+            self.used = heard[0]
+            text = f"{self.text} is at {self.used}"
+            self._show(self.world.log("clients", "neighbour entry renewed", text, cause=cause))
+
+
+def addresses(world: World, machine: Machine) -> dict[str, Address]:
+    """All virtual addresses of a replication, made when first asked for."""
+    found: dict[str, Address] = machine.disks.setdefault("vrrp addresses", {})
+    return found
+
+
+def address(text: str, world: World, machine: Machine) -> Address:
+    """One of them."""
+    known = addresses(world, machine)
+    if text not in known:
+        known[text] = Address(text, world, machine)
+    return known[text]
