@@ -41,9 +41,11 @@ ZERO = Dist("const", 0.0)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of an operation. kind: cpu | io | call.
+    """One step of an operation. kind: cpu | io | call | commit.
 
     cpu and io: `dist` in seconds; a sync worker is held in both, an async one only in cpu.
+    commit: `dist` is the time of its fsync; the standbys' answers come on top (World.set_commit);
+    wal_bytes is what it sends to them.
     call: `target` names a service or backend, `op` its operation; on_error "skip" or a status.
     """
 
@@ -53,6 +55,7 @@ class Step:
     op: str = ""
     timeout_s: float = INF
     on_error: str = "500"
+    wal_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,11 @@ class Op:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A health URL: its cost, the dependencies it looks at and its own timeout on them."""
+    """A health URL: its cost, the dependencies it looks at and its own timeout on them.
+
+    needs: services or backends; each one is asked for its first operation that is no write, one
+    after the other, and any failure is a 503.
+    """
 
     url: str
     cpu: Dist = ZERO
@@ -114,6 +121,8 @@ class Service:
     base_bytes: int = 0
     connection_bytes: int = 0
     request_bytes: int = 0
+    max_connections: int = 0  # a database refuses more clients than this; 0: no limit
+    reserved_connections: int = 0  # of those, kept for superusers
     source: str = ""
     where: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
 
@@ -249,6 +258,10 @@ class Route(NamedTuple):
 
     via: vip | dns | address for users, call for services. balancer, frontend and backend are ""
     when the instances of the service are reached directly.
+    discovery, of a direct way: "" (any of `hosts` in turn), "multihost" (libpq: the first of
+    `hosts` that takes a connection, and writes if read_write) or "sentinel:<master name>".
+    hosts: instances in the order of the URL; empty: all of the service. connect_timeout_s: the
+    URL's own for each host, INF if it has none.
     """
 
     via: str
@@ -256,6 +269,10 @@ class Route(NamedTuple):
     frontend: str
     backend: str
     service: str
+    discovery: str = ""
+    hosts: tuple[str, ...] = ()
+    connect_timeout_s: float = INF
+    read_write: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from hasim.containers import Placed
 from hasim.errors import Finding, did_you_mean
-from hasim.linking import WILDCARDS, Names, claims, exposed, is_address, overlap, urls
+from hasim.linking import WILDCARDS, Names, claims, exposed, is_address, overlap
 from hasim.model import Assumption, Backend, Balancer, Entry, Frontend, Op, Route, Service
+from hasim.read.client_urls import ClientUrl, client_urls
 from hasim.source import Span
 
 
@@ -89,9 +90,11 @@ def call_routes(
     problems: list[Finding] = []
     known = {s.name: s for s in services}
     for caller in services:
-        steps = [s for op in caller.ops for s in op.steps if s.kind == "call"]
-        for target, op in dict.fromkeys((s.target, s.op) for s in steps):
+        for target, op in _asked(caller, known):
             key = f"{caller.name}->{target}"
+            if not op and any(k.startswith(f"{caller.name}->") and w.service == target
+                              for k, w in found.items()):  # fmt: skip
+                continue  # the health URL goes the way of the calls
             way = found.get(key) or _stated(caller.name, target, balancers, names)
             if way is None:
                 way = _assumed(target, known, balancers, names)
@@ -100,31 +103,41 @@ def call_routes(
                     why = f"no URL in the environment of {caller.name} leads there"
                     assumed.append(Assumption(f"calls.{key}", text, why))
             ops = [o.name for o in known[way.service].ops] if way else []
-            if way is None:
-                words = [*known, *(b.name for x in balancers for b in x.backends)]
-                text = f"{caller.name} calls '{target}', which is no service of this stack"
-                hint = did_you_mean(target, words) or "databases are not in this version"
-                problems.append(_problem(caller, text, hint, f"call.{target}"))
-            elif op not in ops:
-                text = f"{caller.name} calls '{op}' of {way.service}, which has {', '.join(ops)}"
-                problems.append(_problem(caller, text, did_you_mean(op, ops), f"call.{target}"))
             if way is not None:
                 found[key] = way
+            if way is None and op:
+                words = [*known, *(b.name for x in balancers for b in x.backends)]
+                text = f"{caller.name} calls '{target}', which is no service of this stack"
+                hint = did_you_mean(target, words)
+                problems.append(_problem(caller, text, hint, f"call.{target}"))
+            elif way is not None and op and op not in ops:
+                text = f"{caller.name} calls '{op}' of {way.service}, which has {', '.join(ops)}"
+                problems.append(_problem(caller, text, did_you_mean(op, ops), f"call.{target}"))
     return found, list(dict.fromkeys(assumed)), list(dict.fromkeys(problems))
 
 
-def unmet(services: Sequence[Service]) -> list[Finding]:
+def _asked(caller: Service, known: Mapping[str, Service]) -> list[tuple[str, str]]:
+    """(target, operation) of each call; operation "" for what a health URL needs besides."""
+    steps = [s for op in caller.ops for s in op.steps if s.kind == "call"]
+    calls = dict.fromkeys((s.target, s.op) for s in steps)
+    targets = {target for target, _ in calls}
+    needed = [n for e in caller.health for n in e.needs if n not in targets and n in known]
+    return [*calls, *dict.fromkeys((n, "") for n in needed)]
+
+
+def unmet(services: Sequence[Service], balancers: Sequence[Balancer] = ()) -> list[Finding]:
     """Pools and health URLs that need something which is no service of this stack."""
     known = [s.name for s in services]
+    known += [b.name for balancer in balancers for b in balancer.backends]
     found = []
     for service in services:
-        rows = [(f"{e.url} needs", n, f"health.{e.url}") for e in service.health for n in e.needs]
+        rows = [(f"{e.url} needs", n, f"health.{e.url}")
+                for e in service.health for n in e.needs if n != "self"]  # fmt: skip
         rows += [("a pool goes to", p.to, "pool") for p in service.pools]
         for what, name, key in rows:
             if name not in known:
                 text = f"{service.name}: {what} '{name}', which is no service of this stack"
-                hint = did_you_mean(name, known) or "databases are not in this version"
-                found.append(_problem(service, text, hint, key))
+                found.append(_problem(service, text, did_you_mean(name, known), key))
     return found
 
 
@@ -153,24 +166,71 @@ def _backends(
 
 def _stated(caller: str, target: str, balancers: Sequence[Balancer], names: Names) -> Route | None:
     """The way that a URL in the environment of the caller's first instance states."""
-    placed = {p.name: p for p in names.placed}
     source = next((p for p in names.placed if p.instance.service == caller), None)
     if source is None:
         return None
-    for host, port in urls(source.environment):
-        name, _ = names.find(source, host, port)
-        if name and placed[name].instance.service == target:
-            return Route("call", "", "", "", target)
-        for balancer in balancers:
-            if balancer.instance != name:
+    for url in client_urls(source.environment):
+        way = _direct_way(url, source, target, names)
+        for host, port in () if way else url.hosts:
+            way = way or _proxied_way(source, target, (host, port), balancers, names)
+        if way is not None:
+            return way
+    return None
+
+
+def _direct_way(url: ClientUrl, source: Placed, target: str, names: Names) -> Route | None:
+    """The instances of the target that a URL names, and how the client chooses among them."""
+    if url.is_sentinel:
+        nodes = [p.instance for p in names.placed if p.instance.service == target]
+        found = any(names.find(source, host, port)[0] for host, port in url.hosts)
+        if not found or not nodes or any(i.kind != "redis" for i in nodes):
+            return None
+        hosts = tuple(i.name for i in nodes)
+        return Route("call", "", "", "", target, f"sentinel:{url.master}", hosts)
+    found_at = {h: _ends(source, h, p, target, names) for h, p in url.hosts}
+    hosts = tuple(dict.fromkeys(name for ends in found_at.values() for name in ends))
+    if not hosts:
+        return None
+    discovery = "multihost" if url.is_libpq and (len(hosts) > 1 or url.read_write) else ""
+    timeout_s = url.connect_timeout_s
+    return Route("call", "", "", "", target, discovery, hosts, timeout_s, url.read_write)
+
+
+def _ends(source: Placed, host: str, port: int, target: str, names: Names) -> list[str]:
+    """The instances of the target that answer there: one, or all that share a name."""
+    name, _ = names.find(source, host, port)
+    for one in names.placed:
+        if one.instance.service != target:
+            continue
+        if one.name == name:
+            same = [p.name for p in names.placed
+                    if p.instance.service == target and host in p.names]  # fmt: skip
+            return same if name in same else [name]
+        if name and one.instance.inside == name:
+            return [one.name]
+    return []
+
+
+def _proxied_way(
+    source: Placed,
+    target: str,
+    at: tuple[str, int],
+    balancers: Sequence[Balancer],
+    names: Names,
+) -> Route | None:
+    """The frontend at an address, if it leads to the target."""
+    placed = {p.name: p for p in names.placed}
+    name, _ = names.find(source, *at)
+    for balancer in balancers:
+        if balancer.instance != name:
+            continue
+        inner = _container_port(placed[name], at[1])
+        for frontend in balancer.frontends:
+            if inner not in [p for _, p in frontend.binds]:
                 continue
-            inner = _container_port(placed[name], port)
-            for frontend in balancer.frontends:
-                if inner not in [p for _, p in frontend.binds]:
-                    continue
-                for _, _, backend, service in _backends(target, [balancer], placed):
-                    if backend.name in (frontend.default_backend, *(b for _, b in frontend.routes)):
-                        return Route("call", name, frontend.name, backend.name, service)
+            for _, _, backend, service in _backends(target, [balancer], placed):
+                if backend.name in (frontend.default_backend, *(b for _, b in frontend.routes)):
+                    return Route("call", name, frontend.name, backend.name, service)
     return None
 
 

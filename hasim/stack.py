@@ -114,7 +114,7 @@ def _load(files: Files, env: Mapping[str, str]) -> tuple[Stack | None, list[Find
     entries = work.entries(addresses, raw)
     ways, assumed, found = routes.call_routes(work.services, balancers, names)
     work.assumptions += assumed
-    work.findings += [*found, *routes.unmet(work.services)]
+    work.findings += [*found, *routes.unmet(work.services, balancers)]
     groups = work.groups(placed)
     failures, order, found = boot.check(placed, balancers, work.projects, work.refusals, names)
     work.findings += found

@@ -128,12 +128,13 @@ def test_servers_lead_to_instances(tmp_path):
 
 def test_ways_of_users_and_of_calls(tmp_path):
     stack = load(folder(tmp_path))
-    assert stack.op_entries == {
+    assert {name: way[:5] for name, way in stack.op_entries.items()} == {
         "api/list": ("address", "the-lb", "in", "api", "api"),
         "api/add": ("address", "the-lb", "in", "api", "api"),
         "ui/page": ("address", "the-lb", "in", "ui", "ui"),
     }
-    assert stack.call_routes == {"api->store": ("call", "", "", "", "store")}
+    way = stack.call_routes["api->store"]
+    assert way[:7] == ("call", "", "", "", "store", "", ("store",))
     assert not [a for a in stack.assumptions if a.name.startswith("calls.")]
 
 
@@ -142,7 +143,7 @@ def test_a_call_through_the_balancer_when_a_url_says_so(tmp_path):
     cfg = HAPROXY + "frontend inner\n    bind *:8001\n    default_backend store\n"
     cfg += "backend store\n    server s store:7000\n"
     stack = load(folder(tmp_path, compose_yml=compose, haproxy_cfg=cfg))
-    assert stack.call_routes["api->store"] == ("call", "the-lb", "inner", "store", "store")
+    assert stack.call_routes["api->store"][:5] == ("call", "the-lb", "inner", "store", "store")
 
 
 def test_published_ports_and_two_hosts(tmp_path):
@@ -299,7 +300,7 @@ plain:
     )
     server = stack.balancers[0].backends[0].servers[0]
     assert (server.instance, server.reach) == ("web", "host")
-    assert stack.op_entries == {"web/page": ("address", "lb", "in", "b", "web")}
+    assert stack.op_entries["web/page"][:5] == ("address", "lb", "in", "b", "web")
     assert stack.boot_failures == ()
 
 

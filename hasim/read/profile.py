@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -21,6 +21,7 @@ from hasim.read.forms import (
     place,
     problem,
     seconds,
+    size,
     validate,
 )
 from hasim.read.yaml12 import Node, parse, plain
@@ -48,7 +49,9 @@ def call(value: Any) -> Step:
 
 
 def step(value: Any) -> Step:
-    """`{cpu: 5ms}`, `{io: 20ms}` or a call."""
+    """`{cpu: 5ms}`, `{io: 20ms}`, `{commit: 3ms, wal: 8KiB}` or a call."""
+    if isinstance(value, Mapping) and "commit" in value:
+        return commit(value)
     if isinstance(value, Mapping) and len(value) == 1:
         kind, inner = next(iter(value.items()))
         if kind in ("cpu", "io"):
@@ -59,6 +62,21 @@ def step(value: Any) -> Step:
         if kind == "call":
             return call(inner)
     return call(value)
+
+
+def commit(value: Mapping[str, Any]) -> Step:
+    """`{commit: 3ms, wal: 8KiB}`: the time of an fsync, and what it sends to standbys."""
+    unknown = next((k for k in value if k not in ("commit", "wal")), None)
+    if unknown is not None:
+        raise FormError("beside commit there is only wal: {commit: 3ms, wal: 8KiB}", unknown)
+    try:
+        took = dist(value["commit"])
+    except FormError as error:
+        raise FormError(str(error), "commit", *error.path) from None
+    try:
+        return Step("commit", took, wal_bytes=size(value.get("wal", "0B")))
+    except ValueError as error:
+        raise FormError(str(error), "wal") from None
 
 
 _CALL = WithJsonSchema({"type": "object", "examples": [{"l01": "read", "timeout": "2s"}]})
@@ -76,13 +94,15 @@ class SourceForm(Form):
 
 
 class OpForm(Form):
-    """One operation: cpu, io and calls in this order, or `steps` in any."""
+    """One operation: cpu, io, calls and commit in this order, or `steps` in any."""
 
     path: str = Field("/", pattern="^/")
     write: bool = False
     cpu: DistField | None = None
     io: DistField | None = None
     calls: list[CallField] = []
+    commit: DistField | None = None
+    wal: Size = 0
     steps: list[StepField] | None = None
     source: SourceForm | None = None
 
@@ -192,14 +212,13 @@ def read_profile(
 def _service(name: str, form: ServiceForm, node: Node) -> tuple[Service, list[Finding]]:
     found = []
     for op, inner in form.ops.items():
-        if inner.steps is not None and (inner.cpu or inner.io or inner.calls):
-            text = "'steps' already says it all: no cpu, io or calls beside it"
+        if inner.steps is not None and (inner.cpu or inner.io or inner.calls or inner.commit):
+            text = "'steps' already says it all: no cpu, io, calls or commit beside it"
             found.append(problem(text, place(node, ("ops", op, "steps"), key=True)))
         if "/" in op or not op:
             found.append(problem(f"'{op}' is no name", place(node, ("ops", op), key=True)))
     if form.pool and form.pools:
         found.append(problem("either pool or pools", place(node, ("pools",), key=True)))
-    found += _unused(form, node)
     if not form.ops and not form.health:
         found.append(problem(f"'{name}' has neither ops nor health", node.span))
     kind = form.on_sigterm if isinstance(form.on_sigterm, str) else "drain"
@@ -248,7 +267,10 @@ def _op(name: str, form: OpForm) -> Op:
         return Op(name, tuple(form.steps), form.write, form.path)
     steps = [Step("cpu", form.cpu)] if form.cpu else []
     steps += [Step("io", form.io)] if form.io else []
-    return Op(name, (*steps, *form.calls), form.write, form.path)
+    steps += form.calls
+    if form.commit:
+        steps.append(Step("commit", form.commit, wal_bytes=form.wal))
+    return Op(name, tuple(steps), form.write, form.path)
 
 
 def _pools(form: ServiceForm, node: Node) -> tuple[Pool, ...]:
@@ -268,17 +290,6 @@ def _pools(form: ServiceForm, node: Node) -> tuple[Pool, ...]:
         )
         for loc, p in rows
     )
-
-
-def _unused(form: ServiceForm, node: Node) -> Iterator[Finding]:
-    """Words of a pool that are read for later: whoever states them must not rely on them."""
-    rows = [(("pool",), form.pool)] if form.pool else []
-    rows += [(("pools", i), p) for i, p in enumerate(form.pools)]  # type: ignore[misc]
-    for loc, pool in rows:
-        for key in ("pre_ping", "command_timeout", "tcp_user_timeout", "on_disconnect"):
-            if key in pool.model_fields_set:
-                text = f"'{key}' of a pool is not simulated; it could change the outcome"
-                yield Finding("warning", "HA209", text, place(node, (*loc, key), key=True))
 
 
 def _source(form: SourceForm | None) -> str:

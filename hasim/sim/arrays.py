@@ -64,11 +64,22 @@ def build(t: Tables, scenario: Scenario, seed: int, replication: int, keep_reque
         segments=np.zeros(SEGMENTS, np.int64),
         probes=np.zeros(_probe_rows(scenario, t), L.PROBE_ROW),
         requests=np.zeros(1 << 16 if keep_requests else 1, L.REQUEST_ROW),
+        acks=np.zeros(_number_data_nodes(t, stations) * L.RING + 1, np.int64),
         terms=np.zeros((len(edges) + 1) * len(L.TERMS), np.int64),
     )
     _empty(k, slots)
     _globals(k, t, scenario, seed, replication, seconds, keep_requests)
     return k
+
+
+def _number_data_nodes(t: Tables, stations) -> int:
+    """Give each station that commits its part of the ring; returns how many there are."""
+    committing = {t.ops[i].partition("/")[0] for i, op in enumerate(t.rows["ops"][: t.user_ops])
+                  if op["commits"]}  # fmt: skip
+    nodes = [st for st, one in enumerate(t.stations) if one.service in committing]
+    for n, st in enumerate(nodes):
+        stations[st]["ring"] = n * L.RING
+    return len(nodes)
 
 
 def user_count(scenario: Scenario) -> int:

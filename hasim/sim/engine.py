@@ -45,6 +45,7 @@ class Engine(World):
         )
         door.count_all(self.k)
         self.marks: list[tuple] = []
+        self.measures: list[tuple] = []
         self.requests: list[np.ndarray] = []
         self._checks: dict[int, simpy.Event] = {}
         self._next_check = 0
@@ -260,6 +261,35 @@ class Engine(World):
         op["http"] = (
             status or self.tables.rows["ops"][health_operation(self.tables, instance, url)]["http"]
         )
+
+    # ---- data nodes ----------------------------------------------------------------------------
+    def set_writable(self, instance: str, on: bool) -> None:
+        self.k.stations[self._station(instance)]["writable"] = on
+
+    def set_commit(self, instance: str, extra_s: float | None) -> None:
+        extra = -1 if extra_s is None else round(extra_s * NS)
+        self._do(door.set_commit, self._station(instance), extra)
+
+    def cut(self, instance: str) -> None:
+        self._do(door.cut, self._station(instance))
+
+    def commits(self, instance: str) -> int:
+        return int(self.k.stations[self._station(instance)]["commits"])
+
+    def commits_since(self, instance: str, t_ns: int) -> int:
+        row = self.k.stations[self._station(instance)]
+        n, first = int(row["commits"]), int(row["ring"])
+        ring = self.k.acks[first : first + L.RING]
+        oldest = n % L.RING if n > L.RING else 0  # two ascending runs, the older one first
+        newer, older = ring[: n % L.RING if n > L.RING else n], ring[oldest : min(n, L.RING)]
+        if n <= L.RING:
+            older = older[:0]
+        runs = (newer, older)
+        return sum(len(run) - int(np.searchsorted(run, t_ns, side="right")) for run in runs)
+
+    def measure(self, metric: str, value: float, **tags: str) -> None:
+        t_s = (self.env_now() - self.start_ns) / NS
+        self.measures.append((t_s, metric, tuple(tags.items()), float(value)))
 
     def edges(self) -> list[Edge]:
         return self.tables.edges

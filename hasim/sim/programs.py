@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
-from hasim.model import ZERO, Instance, Service, Stack
+from hasim.model import ZERO, Endpoint, Instance, Op, Service, Stack, Step
 from hasim.sim.kernel import layout as L
 from hasim.sim.tables import (
     Tables,
     add_edge,
     direct_backend,
+    direct_backends,
     host_of,
     ns,
     servers_and_stations,
@@ -17,6 +18,9 @@ from hasim.sim.tables import (
 )
 from hasim.sim.trace import OK
 from hasim.sim.world import Edge
+
+# Kinds of software that keep what is written to them: each write of theirs is a commit.
+DATA_KINDS = ("postgres", "redis")
 
 
 def compile_stack(stack: Stack) -> Tables:
@@ -42,8 +46,11 @@ def _operations(t: Tables) -> None:
         service = stack.service(service_name)
         op = next(o for o in service.ops if o.name == op_name)
         pc = len(t.rows.get("rows", []))
+        writes = _writes(t, service_name, op)
         for step in op.steps:
             _step(t, service, step, number)
+        if writes and not any(step.kind == "commit" for step in op.steps):
+            t.add("rows", code=L.OP_COMMIT, pool=-1)
         t.add("rows", code=L.OP_END)
         entry = entered.get(name)
         be, way, keep = -1, -1, L.FOREVER
@@ -53,9 +60,20 @@ def _operations(t: Tables) -> None:
             keep = ns(_keep_alive(stack, entry.balancer, entry.frontend))
         elif entry:
             be = direct_backend(t, "users", "", service_name)
-        t.add("ops", pc=pc, be=be, entry=way, write=op.write, status=OK, http=200, keep_alive=keep)
+        t.add(
+            "ops", pc=pc, be=be, entry=way, write=op.write, status=OK, http=200, fails=500,
+            commits=writes, keep_alive=keep,
+        )  # fmt: skip
     for instance in t.stations:
-        _health_operations(t, instance)
+        _health_operations(t, instance, number)
+
+
+def _writes(t: Tables, service: str, op: Op) -> bool:
+    """Does the operation commit: by a step that says so, or as a write on a data node?"""
+    if any(step.kind == "commit" for step in op.steps):
+        return True
+    kinds = {i.kind for i in t.stations if i.service == service}
+    return op.write and bool(kinds & set(DATA_KINDS))
 
 
 def _entry_edges(t: Tables) -> dict[str, int]:
@@ -78,37 +96,61 @@ def _keep_alive(stack: Stack, balancer: str, frontend: str) -> float:
     return math.inf
 
 
-def _step(t: Tables, service: Service, step, number: dict[str, int]) -> None:
-    if step.kind != "call":
+def _step(t: Tables, service: Service, step: Step, number: dict[str, int]) -> None:
+    if step.kind == "call":
+        on_error = OK if step.on_error == "skip" else status_outcome(int(step.on_error))
+        _call(t, service, step.target.partition("/")[0], step.op, step.timeout_s, on_error, number)
+        return
+    if step.kind != "commit" or step.dist != ZERO:
         code = L.OP_CPU if step.kind == "cpu" else L.OP_IO
         t.add("rows", code=code, dist=t.dist(step.dist), pool=-1)
-        return
-    target = step.target.partition("/")[0]
-    be, callee = _call_target(t, service, target)
-    on_error = OK if step.on_error == "skip" else status_outcome(int(step.on_error))
+    if step.kind == "commit":
+        t.add("rows", code=L.OP_COMMIT, pool=-1)
+
+
+def _call(
+    t: Tables,
+    service: Service,
+    target: str,
+    op: str,
+    timeout_s: float,
+    on_error: int,
+    number: dict[str, int],
+) -> None:
+    be, per, callee = _call_target(t, service, target)
     t.add(
         "rows",
         code=L.OP_CALL,
         be=be,
-        op=number[f"{callee}/{step.op}"],
+        per=per,
+        op=number[f"{callee}/{op or _cheap(t.stack, callee)}"],
         on_error=on_error,
         pool=_pool(t, service, target),
-        timeout=ns(step.timeout_s),
+        timeout=ns(timeout_s),
     )
 
 
-def _call_target(t: Tables, service: Service, target: str) -> tuple[int, str]:
-    """The backend that a call goes to, and the service behind it."""
-    for balancer in t.stack.balancers:
+def _cheap(stack: Stack, callee: str) -> str:
+    """What a health URL asks of a dependency: its first operation that is no write."""
+    ops = stack.service(callee).ops
+    return next((o.name for o in ops if not o.write), ops[0].name)
+
+
+def _call_target(t: Tables, service: Service, target: str) -> tuple[int, int, str]:
+    """(backend that a call goes to, 1 if each caller has its own, the service behind it)."""
+    way = t.stack.call_routes.get(f"{service.name}->{target}")
+    if way is not None and way.balancer:
+        return t.backend_of[way.balancer, way.backend], 0, way.service
+    for balancer in t.stack.balancers if way is None else ():
         for b in balancer.backends:
             if b.name == target and b.servers and b.servers[0].instance:
                 callee = t.stack.instance(b.servers[0].instance).service
-                return t.backend_of[balancer.instance, b.name], callee
+                return t.backend_of[balancer.instance, b.name], 0, callee
     for instance in t.stations:
         if target in (instance.service, instance.name, instance.compose_service):
-            first = next((i for i in t.stations if i.service == service.name), None)
-            host = first.host if first else ""
-            return direct_backend(t, service.name, host, target), instance.service
+            if not any(i.service == service.name for i in t.stations):
+                return direct_backend(t, service.name, "", target, way), 0, instance.service
+            return direct_backends(t, service, target, way), 1, instance.service
     raise KeyError(target)
 
 
@@ -126,22 +168,37 @@ def _pool(t: Tables, service: Service, target: str) -> int:
     return -1
 
 
-def _health_operations(t: Tables, instance: Instance) -> None:
+def _health_operations(t: Tables, instance: Instance, number: dict[str, int]) -> None:
     """Each instance has its own row per health URL: `unhealthy` changes one instance's answer.
 
     URL "" answers 200 at no cost (a service whose profile names no health URL), "404" is every
     URL that a profile with health URLs does not know.
     """
     service = next((s for s in t.stack.services if s.name == instance.service), None)
-    known = [(e.url, t.dist(e.cpu), e.status) for e in (service.health if service else ())]
-    zero = t.dist(ZERO)
-    for url, dist, status in [*known, ("", zero, 200), ("404", zero, 404)]:
+    plain = [Endpoint(""), Endpoint("404", status=404)]
+    for endpoint in [*(service.health if service else ()), *plain]:
+        needs = [n for n in endpoint.needs if n != "self"]
         pc = len(t.rows.get("rows", []))
-        t.add("rows", code=L.OP_CPU, dist=dist, pool=-1)
+        t.add("rows", code=L.OP_CPU, dist=t.dist(endpoint.cpu), pool=-1)
+        for need in needs:
+            assert service is not None
+            target = _needed(t.stack, service, need)
+            _call(t, service, target, "", endpoint.timeout_s, status_outcome(503), number)
         t.add("rows", code=L.OP_END)
-        outcome = status_outcome(status)
-        row = {"pc": pc, "be": -1, "entry": -1, "status": outcome, "http": status}
-        t.health_op[instance.name, url] = t.add("ops", **row)
+        outcome = status_outcome(endpoint.status)
+        row = {"pc": pc, "be": -1, "entry": -1, "status": outcome, "http": endpoint.status}
+        row["fails"] = 503 if needs else 500
+        t.health_op[instance.name, endpoint.url] = t.add("ops", **row)
+
+
+def _needed(stack: Stack, service: Service, need: str) -> str:
+    """The target by which a service reaches what a health URL needs: as its calls do."""
+    steps = (step for op in service.ops for step in op.steps if step.kind == "call")
+    targets = list(dict.fromkeys([*(p.to for p in service.pools), *(s.target for s in steps)]))
+    if need in targets:
+        return need
+    ways = [(target, stack.call_routes.get(f"{service.name}->{target}")) for target in targets]
+    return next((target for target, way in ways if way and way.service == need), need)
 
 
 def health_operation(t: Tables, instance: str, url: str) -> int:

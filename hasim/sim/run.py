@@ -39,7 +39,7 @@ def replicate(
     engine.run_until_event(boot(engine, machine))
     void = why_void(engine, machine)
     faults = Faults(engine, machine)
-    sampler = Sampler(engine)
+    sampler = Sampler(engine, machine)
     engine.start_load()
     if not void:
         faults.start()
@@ -48,6 +48,7 @@ def replicate(
         engine.run_until(end + 1)
         _drain(engine, end + ns(min(scenario.load.graceful_stop_s, 3600.0)))
         door.close_books(engine.k)
+        _measure_clusters(engine, machine)
         _assert_books(engine)
     return _trace(engine, sampler, faults, replication, void)
 
@@ -67,6 +68,14 @@ def why_void(engine: Engine, machine: Machine) -> str:
         if not any(s["usable"] and s["connect"] == L.CONNECTS for s in servers):
             return f"did not boot: no server for {name}"
     return ""
+
+
+def _measure_clusters(engine: Engine, machine: Machine) -> None:
+    """What each replicated set has lost, and how long two of its nodes accepted writes."""
+    for name, cluster in machine.clusters.items():
+        engine.measure("acked_writes_lost", cluster.lost(), cluster=name)
+        split_s = cluster.split_brain_s(engine.start_ns)
+        engine.measure("split_brain_seconds", split_s, cluster=name)
 
 
 def _drain(engine: Engine, limit_ns: int) -> None:
@@ -123,6 +132,8 @@ def _trace(engine: Engine, sampler: Sampler, faults: Faults, replication: int, v
         faults=faults.spans,
         void=void,
         requests=requests,
+        measures=tuple(engine.measures),
+        gauges=sampler.gauges,
     )
 
 

@@ -7,9 +7,10 @@ from collections.abc import Generator
 import numpy as np
 
 from hasim.sim.engine import Engine
+from hasim.sim.instances import Machine
 from hasim.sim.kernel import door
 from hasim.sim.kernel import layout as L
-from hasim.sim.trace import BUCKETS, bucket_edges_s
+from hasim.sim.trace import BUCKETS, Labels, bucket_edges_s
 from hasim.sim.world import NS
 
 COLUMNS = {  # name -> which rows it has a column for
@@ -25,8 +26,9 @@ COLUMNS = {  # name -> which rows it has a column for
 class Sampler:
     """Fills {name: (T,) or (T, n)} arrays while the load runs."""
 
-    def __init__(self, engine: Engine):
-        self.engine = engine
+    def __init__(self, engine: Engine, machine: Machine):
+        self.engine, self.machine = engine, machine
+        self.gauges: dict[tuple[str, str, Labels], np.ndarray] = {}
         tables = engine.tables
         self.servers = np.array([i for i, e in enumerate(tables.edges) if e.server], dtype=np.int64)
         self.n = {"stations": len(tables.stations), "servers": len(self.servers)}
@@ -65,6 +67,15 @@ class Sampler:
             out["dropped_iterations"][t] = k.g[L.DROPPED] - dropped
             dropped = int(k.g[L.DROPPED])
             self._quantiles(k.scratch, t)
+            self._read_gauges(t)
+
+    def _read_gauges(self, t: int) -> None:
+        """What the daemons would show at /metrics now; nan where nobody answers."""
+        for name, read in self.machine.gauges.items():
+            value = read()
+            if name not in self.gauges:
+                self.gauges[name] = np.full(self.seconds, np.nan)
+            self.gauges[name][t] = np.nan if value is None else value
 
     def _quantiles(self, scratch: np.ndarray, t: int) -> None:
         upto = np.cumsum(scratch)

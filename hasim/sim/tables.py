@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from hasim.model import INF, Backend, Balancer, Dist, Instance, Server, Service, Stack
+from hasim.components.base import components
+from hasim.model import INF, Backend, Balancer, Dist, Instance, Route, Server, Service, Stack
 from hasim.sim.kernel import layout as L
 from hasim.sim.trace import APP_5XX, CLIENT_4XX, OK
 from hasim.sim.world import Edge
@@ -144,6 +145,8 @@ def _hosts_and_stations(t: Tables) -> None:
         demand = sum(_most_cores(services.get(i.service)) for i in here)
         for instance in here:
             service = services.get(instance.service, Service(instance.service))
+            kind = components().get(instance.kind)
+            service = kind.station(service, instance) if kind is not None else service
             t.station_of[instance.name] = len(t.stations)
             t.stations.append(instance)
             local = sum(i.service == instance.service for i in t.stations) - 1
@@ -171,6 +174,7 @@ def _station(t: Tables, instance: Instance, service: Service, host: int, fits: b
         weight=float(instance.cpu_shares or 1024),
         quota=instance.cpus if not unlimited else 0.0,
         speed=1.0,
+        writable=1,
         base_bytes=service.base_bytes + service.workers * service.worker_bytes,
         conn_bytes=service.connection_bytes,
         req_bytes=service.request_bytes,
@@ -273,12 +277,22 @@ def _check_edges(t: Tables, balancer: Balancer, backend: Backend) -> None:
                 add_edge(t, edge, be, t.station_of[server.check_instance], bal=-1)
 
 
-def direct_backend(t: Tables, source: str, source_host: str, service: str) -> int:
-    """The backend of callers that dial the instances of a service themselves, in turn."""
+def direct_backend(
+    t: Tables, source: str, source_host: str, service: str, way: Route | None = None
+) -> int:
+    """The backend of one caller that dials the instances of a service itself.
+
+    In turn, or in the order of `way.hosts` (libpq), or the one that Sentinel names.
+    """
     key = (f"{source}->", service)
     if key in t.backend_of:
         return t.backend_of[key]
     targets = [i for i in t.stations if service in (i.service, i.name, i.compose_service)]
+    if way is not None and way.hosts:
+        targets = [t.stations[t.station_of[name]] for name in way.hosts]
+    discovery = way.discovery if way else ""
+    # Source: Go net/http DefaultTransport dials with a timeout of 30 s
+    connect_s = 30.0 if way is None or way.connect_timeout_s == INF else way.connect_timeout_s
     be = t.add(
         "backends",
         kind=L.DIRECT,
@@ -287,15 +301,27 @@ def direct_backend(t: Tables, source: str, source_host: str, service: str) -> in
         count=len(targets),
         algo=L.ROUNDROBIN,
         queue=t.queue(),
-        t_connect=ns(30.0),  # source: Go net/http DefaultTransport dials with a timeout of 30 s
+        t_connect=ns(connect_s),
         t_server=L.FOREVER,
         t_queue=L.FOREVER,
     )
     t.backend_of[key] = be
+    usable = 0 if discovery.startswith("sentinel") else 1  # until Sentinel has said who
     for target in targets:
         reach = "bridge" if source_host == target.host else "published"
         if target.network_mode == "host":
             reach = "host"
-        edge = Edge(source, target.name, "", reach, source_host or target.host, target.host)
-        add_edge(t, edge, be, t.station_of[target.name], bal=-1, usable=1, running=1, weight=16)
+        host = source_host or target.host
+        edge = Edge(source, target.name, "", reach, host, target.host, discovery)
+        station = t.station_of[target.name]
+        add_edge(t, edge, be, station, bal=-1, usable=usable, running=usable, weight=16)
     return be
+
+
+def direct_backends(t: Tables, caller: Service, service: str, way: Route | None) -> int:
+    """The first of the backends by which the instances of a caller dial a service.
+
+    One for each instance in the order of stations: row.be + station.local is its own.
+    """
+    callers = [i for i in t.stations if i.service == caller.name]
+    return min(direct_backend(t, i.name, i.host, service, way) for i in callers)

@@ -1,5 +1,6 @@
 """The data plane: every request, in one compiled event loop over flat arrays.
 
+compiled  how numba makes one piece of machine code of all helpers
 layout    the record arrays and the words (phases, flags, notices)
 handle    all arrays behind one pointer
 draw      counter-based random numbers and inverse CDFs
@@ -13,7 +14,8 @@ path      a request on its way to a server: connect, retry, time out
 users     clients: iterations, arrivals, probes, the way in
 checks    health checks
 loop      advance(): the event loop
-commands  what the control plane may do to all of it
+commands  what the control plane may do to services and users
+proxies   what it may do to HAProxy
 door      the one entry point from Python
 
 Functions call only upwards in this list; work for another slot goes through the ready list, so

@@ -7,17 +7,14 @@ them. (A command that did so itself would have to be compiled with the whole req
 from __future__ import annotations
 
 from hasim.sim.kernel import layout as L
-from hasim.sim.kernel.answer import answer, clone, detach, new_segment, record
-from hasim.sim.kernel.balance import count_usable, enter_ring
+from hasim.sim.kernel.answer import new_segment, record
 from hasim.sim.kernel.calendar import arm, free, ready, remove, schedule, unlink
 from hasim.sim.kernel.checks import new_check
 from hasim.sim.kernel.cpu import charge, recompute, rescale, stop_cpu
 from hasim.sim.kernel.layout import jit
-from hasim.sim.kernel.path import KILLED
-from hasim.sim.kernel.place import release, reply, serve_queue
 from hasim.sim.kernel.users import next_arrival
 from hasim.sim.kernel.work import off_work, pump
-from hasim.sim.trace import EOF, HTTP_502, OPEN
+from hasim.sim.trace import OPEN
 
 
 @jit
@@ -40,7 +37,17 @@ def lose(k, s):
 def crash(k, st):
     """The process of station st ends; over edges that are silent now, nobody hears of it."""
     station = k.stations[st]
-    station.frozen = 1  # nothing of its queue starts while it is taken apart
+    cut_all(k, st)
+    station.frozen = station.throttled = station.oom_sent = 0
+    station.heap = -1
+    station.nrun = 0
+
+
+@jit
+def cut_all(k, st):
+    """All connections to station st end, and what is under way on them."""
+    station = k.stations[st]
+    frozen, station.frozen = station.frozen, 1  # nothing of its queue starts meanwhile
     for s in range(k.n_slots):
         slot = k.slots[s]
         if slot.phase == L.FREE or slot.st != st:
@@ -57,9 +64,7 @@ def crash(k, st):
             lose(k, s)
         elif slot.phase == L.RESP:
             lose(k, s)
-    station.frozen = station.throttled = station.oom_sent = 0
-    station.heap = -1
-    station.nrun = 0
+    station.frozen = frozen
     for e in range(k.n_edges):
         edge = k.edges[e]
         if edge.st == st:
@@ -68,6 +73,28 @@ def crash(k, st):
                 station.idle -= edge.idle
                 edge.idle = 0
             edge.stale = edge.idle
+
+
+@jit
+def cut(k, st):
+    """The process closes all its connections and goes on."""
+    cut_all(k, st)
+    pump(k, st)
+
+
+@jit
+def set_commit(k, st, extra):
+    """Each commit takes `extra` ns longer; below 0 it waits until this is called again."""
+    k.stations[st].commit_extra = extra
+    for s in range(k.n_slots):
+        slot = k.slots[s]
+        if slot.phase != L.COMMIT or slot.st != st:
+            continue
+        if extra < 0:
+            slot.t_phase = L.FOREVER
+            arm(k, s)
+        elif slot.t_phase >= L.FOREVER:
+            ready(k, s, L.RUN)
 
 
 @jit
@@ -144,67 +171,6 @@ def set_connect(k, e, outcome):
 
 
 @jit
-def set_rotation(k, e, usable, running):
-    """A server enters or leaves the balancing tree."""
-    edge = k.edges[e]
-    entered = usable and not edge.usable
-    left = edge.usable and not usable
-    edge.running = running
-    edge.usable = usable
-    count_usable(k, edge.be)
-    if entered:
-        enter_ring(k, e)
-    if entered:
-        serve_queue(k, e)
-    if left and k.backends[edge.be].redispatch and not k.backends[edge.be].persist:
-        s = k.queues[edge.queue].head
-        while s >= 0:
-            remove(k, s)
-            k.slots[s].edge = -1
-            k.slots[s].t_hap = L.FOREVER
-            ready(k, s, L.ROUTE)
-            s = k.queues[edge.queue].head
-
-
-@jit
-def set_weight(k, e, weight):
-    """Effective weight in sixteenths (slowstart)."""
-    k.edges[e].weight = weight
-    count_usable(k, k.edges[e].be)
-
-
-@jit
-def count_all(k):
-    """Before the first request: what is in turn in each backend."""
-    for be in range(k.n_backends):
-        count_usable(k, be)
-
-
-@jit
-def set_maxconn(k, e, maxconn):
-    """Server maxconn, which slowstart moves."""
-    k.edges[e].maxconn = maxconn
-    serve_queue(k, e)
-
-
-@jit
-def shutdown_sessions(k, e):
-    """on-marked-down shutdown-sessions (reference/haproxy.md section 2)."""
-    for s in range(k.n_slots):
-        slot = k.slots[s]
-        if slot.phase == L.FREE or slot.edge != e or not slot.flags & L.SLOTTED:
-            continue
-        waiting = slot.flags & L.ATWORK or slot.phase in (L.SEND, L.RESP, L.LOST)
-        connecting = slot.phase in (L.SYN, L.ARP, L.CONN)
-        if waiting or (connecting and slot.flags & L.REUSED):
-            reply(k, s, HTTP_502, L.T_DH)
-        elif connecting and slot.retries == 0:
-            reply(k, s, EOF, L.T_D)
-        else:
-            slot.term = KILLED  # it has retried: only marked, and tries on to its end
-
-
-@jit
 def submit_check(k, e, op, check, connect_by, answer_by, answer_within):
     """Send one health check over edge e; op -1: a connect is enough. 0: no deadline."""
     s = new_check(k, e, op, check)
@@ -213,82 +179,6 @@ def submit_check(k, e, op, check, connect_by, answer_by, answer_within):
     slot.answer_by = answer_by if answer_by > 0 else L.FOREVER
     slot.answer_within = answer_within
     slot.t_hap = min(slot.t_hap, slot.answer_by)
-
-
-@jit
-def freeze_balancer(k, b):
-    """SIGSTOP of a HAProxy process."""
-    k.balancers[b].frozen = 1
-
-
-@jit
-def thaw_balancer(k, b):
-    """SIGCONT of a HAProxy process: what came due meanwhile happens now."""
-    k.balancers[b].frozen = 0
-    for s in range(k.n_slots):
-        slot = k.slots[s]
-        if slot.phase == L.FREE or slot.be < 0:
-            continue
-        be = k.backends[slot.be]
-        if be.kind != L.HAPROXY or be.bal != b:
-            continue
-        if slot.flags & L.HAPDUE:
-            slot.flags &= ~L.HAPDUE
-            slot.t_hap = k.g[L.NOW]
-            arm(k, s)
-        if slot.flags & L.HELD and not slot.flags & L.ATWORK:
-            slot.flags &= ~L.HELD
-            if slot.phase == L.CONN:
-                slot.t_phase = k.g[L.NOW]
-                arm(k, s)
-                continue
-            ready(k, s, slot.phase)
-    for e in range(k.n_repeats):
-        if k.repeats[e].held and k.repeats[e].active:
-            k.repeats[e].held = 0
-            schedule(k, k.g[L.NODE_REPEAT] + e, k.g[L.NOW])
-
-
-@jit
-def of_balancer(k, s, b):
-    """Is slot s a request that balancer b has in hand?"""
-    slot = k.slots[s]
-    if slot.phase in (L.FREE, L.ENTRY, L.BACKOFF) or slot.be < 0 or slot.flags & L.CHECK:
-        return False
-    return k.backends[slot.be].kind == L.HAPROXY and k.backends[slot.be].bal == b
-
-
-@jit
-def crash_balancer(k, b, silent):
-    """A HAProxy process ends: its clients see a close, or nothing if their way to it is silent."""
-    balancer = k.balancers[b]
-    balancer.epoch += 1
-    for s in range(k.n_slots):  # first, so that no freed place goes to one of its own queue
-        if of_balancer(k, s, b) and not k.slots[s].flags & L.ATWORK:
-            remove(k, s)
-    for s in range(k.n_slots):
-        if not of_balancer(k, s, b):
-            continue
-        slot = k.slots[s]
-        release(k, s)
-        slot.flags &= ~L.HELD if not slot.flags & L.ATWORK else -1
-        if not silent or slot.flags & L.ORPHAN:
-            if not answer(k, s, EOF, not slot.flags & L.ATWORK):
-                detach(k, s)
-            continue
-        n = s
-        if slot.flags & L.ATWORK:
-            n = clone(k, s)
-            detach(k, s)
-        k.slots[n].phase = L.LOST
-        k.slots[n].t_phase = k.slots[n].t_hap = L.FOREVER
-        arm(k, n)
-    balancer.conns = balancer.frozen = 0
-    for e in range(k.n_edges):
-        edge = k.edges[e]
-        if edge.st >= 0 and k.backends[edge.be].kind == L.HAPROXY and k.backends[edge.be].bal == b:
-            k.stations[edge.st].idle -= edge.idle
-            edge.idle = edge.stale = 0
 
 
 @jit

@@ -11,10 +11,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hasim.sim.kernel import commands
+from hasim.sim.kernel import commands, proxies
 from hasim.sim.kernel.draw import unit, words
 from hasim.sim.kernel.layout import entry
 from hasim.sim.kernel.loop import advance as loop_advance
+
+UNIFORM = 63  # the number of the one command that returns something
 
 
 @entry
@@ -35,23 +37,23 @@ def perform(k, what, a, b, c, d, e, f):
     elif what == 6:
         commands.set_connect(k, a, b)
     elif what == 7:
-        commands.set_rotation(k, a, b, c)
+        proxies.set_rotation(k, a, b, c)
     elif what == 8:
-        commands.set_weight(k, a, b)
+        proxies.set_weight(k, a, b)
     elif what == 9:
-        commands.count_all(k)
+        proxies.count_all(k)
     elif what == 10:
-        commands.set_maxconn(k, a, b)
+        proxies.set_maxconn(k, a, b)
     elif what == 11:
-        commands.shutdown_sessions(k, a)
+        proxies.shutdown_sessions(k, a)
     elif what == 12:
         commands.submit_check(k, a, b, c, d, e, f)
     elif what == 13:
-        commands.freeze_balancer(k, a)
+        proxies.freeze_balancer(k, a)
     elif what == 14:
-        commands.thaw_balancer(k, a)
+        proxies.thaw_balancer(k, a)
     elif what == 15:
-        commands.crash_balancer(k, a, b)
+        proxies.crash_balancer(k, a, b)
     elif what == 16:
         commands.open_segment(k, a)
     elif what == 17:
@@ -71,6 +73,10 @@ def perform(k, what, a, b, c, d, e, f):
     elif what == 24:
         commands.adopt_check(k, a, b, c, d, e)
     elif what == 25:
+        commands.cut(k, a)
+    elif what == 26:
+        commands.set_commit(k, a, b)
+    elif what == UNIFORM:
         block = words(k, np.uint64(a), np.uint64(b), np.uint64(0), np.uint64(1 << 40))
         return np.int64(unit(block[0]) * 2.0**53)
     return np.int64(0)
@@ -87,10 +93,10 @@ def _command(number: int) -> Callable[..., None]:
     advance, crash, freeze, thaw, close_idle, set_speed, set_connect, set_rotation, set_weight,
     count_all, set_maxconn, shutdown_sessions, submit_check, freeze_balancer, thaw_balancer,
     crash_balancer, open_segment, start_node, start_users, charge_all, close_books,
-    start_arrivals, start_repeat, stop_repeat, adopt_check,
-) = (_command(number) for number in range(25))  # fmt: skip
+    start_arrivals, start_repeat, stop_repeat, adopt_check, cut, set_commit,
+) = (_command(number) for number in range(27))  # fmt: skip
 
 
 def uniform(k, tick: int, stream: int) -> float:
     """A control-plane draw in [0, 1)."""
-    return perform(k, 25, tick, stream, 0, 0, 0, 0) * 2.0**-53
+    return perform(k, UNIFORM, tick, stream, 0, 0, 0, 0) * 2.0**-53

@@ -8,118 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite.binding import Linkage
-from numba import config, njit, types
-from numba.core.codegen import JITCodeLibrary
-from numba.core.config import _OptLevel
+
+from hasim.sim.kernel.compiled import entry as entry
+from hasim.sim.kernel.compiled import jit as jit
 
 FOREVER = 1 << 62
 NS = 1_000_000_000
-
-
-def jit(function):
-    """A helper of compiled code: no reference counting (`_nrt=False`), so a call costs nothing.
-
-    numba would optimise each helper and make machine code of it by itself, and again within each
-    of its callers. A helper is only lowered to LLVM here; entry() optimises it once, with all that
-    it needs. This reaches into numba; tests/sim/test_kernel_options.py asserts the effect.
-    """
-    dispatcher = njit(nogil=True, _nrt=False, error_model="numpy")(function)
-    compile_ = dispatcher.compile
-
-    def no_wrappers(flags):
-        flags.no_cpython_wrapper = True
-        flags.no_cfunc_wrapper = True
-        flags.no_rewrites = True
-        return flags
-
-    def lower(sig):
-        context = dispatcher.targetctx
-        codegen = context.codegen()
-        kept = context.get_executable, codegen._library_class
-        context.get_executable, codegen._library_class = _no_code, _Lowered
-        try:
-            return compile_(_widened(sig))
-        finally:
-            context.get_executable, codegen._library_class = kept
-
-    dispatcher._compiler._customize_flags = no_wrappers
-    dispatcher.compile = lower
-    return dispatcher
-
-
-class _Lowered(JITCodeLibrary):
-    """The code of a helper: kept for linking, neither linked, optimised nor made executable."""
-
-    def _optimize_functions(self, ll_module):
-        ll_module.data_layout = self._codegen._data_layout
-
-    def finalize(self):
-        self._raise_if_finalized()
-        self._finalize_dynamic_globals()
-        self._finalized = True
-
-
-class _Whole(JITCodeLibrary):
-    """The code of an entry point with all its helpers, which nobody else calls: LLVM may inline
-    them, drop their unused results and see that they raise nothing.
-    """
-
-    def finalize(self):
-        # callers come before what they call: the linker takes only functions that are asked for
-        order: dict[JITCodeLibrary, None] = {}
-        for library in self._linking_libraries:
-            self._callees_first(library, order)
-        self._linking_libraries = list(reversed(order))
-        super().finalize()
-
-    def _callees_first(self, library, order):
-        if library in order:
-            return
-        if isinstance(library, _Lowered):
-            for callee in library._linking_libraries:
-                self._callees_first(callee, order)
-        order[library] = None
-
-    def _optimize_final_module(self):
-        for function in self._final_module.functions:
-            if not function.is_declaration and function.linkage == Linkage.linkonce_odr:
-                function.linkage = "internal"
-        super()._optimize_final_module()
-
-
-def entry(function):
-    """A function that Python calls: optimised with all its helpers, cached on disk."""
-    dispatcher = njit(nogil=True, _nrt=False, cache=True, error_model="numpy")(function)
-    compile_ = dispatcher.compile
-
-    def whole(sig):
-        codegen = dispatcher.targetctx.codegen()
-        kept = codegen._library_class, config.OPT, config.LOOP_VECTORIZE
-        # level 3 and vector loops cost a third of the compilation and gain nothing here
-        config.OPT, config.LOOP_VECTORIZE = _OptLevel(2), 0
-        codegen._library_class = _Whole
-        try:
-            return compile_(sig)
-        finally:
-            codegen._library_class, config.OPT, config.LOOP_VECTORIZE = kept
-
-    dispatcher.compile = whole
-    return dispatcher
-
-
-def _no_code(library, fndesc, env):
-    """Python never calls a helper: any builtin that is like no other serves as its handle."""
-    return {}.get
-
-
-def _widened(sig):
-    """One version of each helper, for int64: numba makes one for each literal argument."""
-    if not isinstance(sig, tuple):
-        return sig
-    plain = (types.unliteral(a) for a in sig)
-    return tuple(types.int64 if a in (types.int32, types.intp) else a for a in plain)
-
 
 # Phases of a slot. READY ones wait in the ready list for the current instant, TIMED ones in the
 # calendar, QUEUED ones in a FIFO queue (and in the calendar while they have a deadline).
@@ -151,7 +45,8 @@ def _widened(sig):
     GRANT,  # ready: a worker is free for the CPU step at hand
     RETURN,  # ready: the nested call has ended
     ADMITTED_IN,  # ready: a place among the frontend's connections is free
-) = range(27)
+    COMMIT,  # timed: a commit waits for a standby, or until it is told to go on
+) = range(28)
 
 # Flags of a slot.
 PROBE = 1  # shadow probe: a place in queues, nothing else
@@ -196,7 +91,8 @@ STATION = np.dtype(
         ("host", "i4"), ("workers", "i4"), ("busy", "i4"), ("queue", "i4"), ("is_async", "i4"),
         ("backlog", "i4"), ("inflight", "i4"), ("idle", "i4"), ("frozen", "i4"),
         ("dedicated", "i4"), ("nrun", "i4"), ("heap", "i4"), ("throttled", "i4"),
-        ("watch_drain", "i4"), ("oom_sent", "i4"), ("local", "i4"),
+        ("watch_drain", "i4"), ("oom_sent", "i4"), ("local", "i4"), ("writable", "i4"),
+        ("ring", "i4"), ("commits", "i8"), ("commit_extra", "i8"),
         ("t_upd", "i8"), ("period", "i8"), ("alloc", "f8"), ("rate", "f8"), ("virtual", "f8"),
         ("quota", "f8"), ("period_used", "f8"), ("weight", "f8"), ("speed", "f8"),
         ("cpu_ns", "f8"), ("throttled_ns", "f8"),
@@ -246,11 +142,11 @@ BALANCER = np.dtype(
 )
 
 # Opcodes of a step program.
-OP_CPU, OP_IO, OP_CALL, OP_END = range(4)
+OP_CPU, OP_IO, OP_CALL, OP_END, OP_COMMIT = range(5)
 ROW = np.dtype(
     [
         ("code", "i4"), ("dist", "i4"), ("be", "i4"), ("op", "i4"), ("on_error", "i4"),
-        ("pool", "i4"), ("timeout", "i8"),
+        ("pool", "i4"), ("per", "i4"), ("timeout", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -258,7 +154,7 @@ ROW = np.dtype(
 OPERATION = np.dtype(
     [
         ("pc", "i4"), ("be", "i4"), ("entry", "i4"), ("write", "i4"), ("service", "i4"),
-        ("status", "i4"), ("http", "i4"), ("keep_alive", "i8"),
+        ("status", "i4"), ("http", "i4"), ("fails", "i4"), ("commits", "i4"), ("keep_alive", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -345,6 +241,7 @@ ON_EMPTY, ON_TIMEOUT, ON_JUNK, ON_5XX, ON_CONN = 1, 2, 4, 8, 16
     OPEN_LOOP, INTERRUPTED, JITTER_PPM, NODE_REPEAT,
 ) = range(60)  # fmt: skip
 N_GLOBALS = 64
+RING = 1 << 16  # commits of a data node whose times are kept
 
 # The arrays of the data plane: name -> (dtype, dimensions).
 FIELDS: dict[str, tuple[Any, int]] = {
@@ -383,4 +280,5 @@ FIELDS: dict[str, tuple[Any, int]] = {
     "probes": (PROBE_ROW, 1),
     "requests": (REQUEST_ROW, 1),
     "terms": ("i8", 1),  # (edges + 1, TERMS) flat
+    "acks": ("i8", 1),  # when the latest RING commits of each data node were answered
 }

@@ -105,7 +105,7 @@ def timer(k, s):
         else:
             after_cpu(k, s)
             run(k, s)
-    elif phase == L.IO:
+    elif phase in (L.IO, L.COMMIT):
         if k.stations[slot.st].frozen:
             hold(k, s, L.RUN)
         else:

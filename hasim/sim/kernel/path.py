@@ -327,7 +327,8 @@ def done(k, s):
     slot.flags &= ~L.PRESENT
     slot.t_hap = L.FOREVER
     if slot.flags & L.CHECK:
-        check_result(k, s, k.ops[slot.op].http if outcome == k.ops[slot.op].status else 500)
+        op = k.ops[slot.op]
+        check_result(k, s, op.http if outcome == op.status else op.fails)
         detach(k, s)
         return
     if b.kind == L.DIRECT:

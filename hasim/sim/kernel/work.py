@@ -14,7 +14,7 @@ from hasim.sim.kernel.calendar import allocate, arm, free, push, ready, remove, 
 from hasim.sim.kernel.cpu import start_cpu
 from hasim.sim.kernel.draw import sample, step_word, words
 from hasim.sim.kernel.layout import jit
-from hasim.sim.trace import OK
+from hasim.sim.trace import APP_5XX, OK
 
 # Retransmits of TCP: 200 ms (TCP_RTO_MIN) and a round trip, doubled each time, each up to an eighth
 # late (timer wheel). Source: measured, idle connections came back 27 to 28 s later (127 RTO).
@@ -36,6 +36,11 @@ def arrive(k, s):
     slot.flags |= L.PRESENT | L.ATWORK
     slot.pc = k.ops[slot.op].pc
     slot.t_phase = L.FOREVER
+    if k.ops[slot.op].write and not station.writable and not station.frozen:
+        slot.flags &= ~L.ATWORK
+        slot.outcome = APP_5XX  # read-only: an error at once, the connection stays good
+        leave(k, s)
+        return
     if not slot.flags & L.PROBE:
         station.inflight += 1
         over = 0 < station.limit_bytes < memory_of(k, slot.st)
@@ -113,6 +118,9 @@ def run(k, s):
     """Go on with the step program of slot s until it has to wait."""
     slot = k.slots[s]
     station = k.stations[slot.st]
+    while k.rows[slot.pc].code == L.OP_COMMIT:
+        if commit(k, s):
+            return
     row = k.rows[slot.pc]
     if row.code == L.OP_CPU:
         if station.is_async and not slot.flags & L.WORKER and not seize(k, s):
@@ -128,6 +136,34 @@ def run(k, s):
         leave(k, s)
     else:
         call(k, s)
+
+
+@jit
+def commit(k, s):
+    """The commit at hand: it waits as long as the node's standbys make it. True: not over yet."""
+    slot = k.slots[s]
+    station = k.stations[slot.st]
+    slot.pc += 1
+    if not station.writable:
+        slot.outcome = APP_5XX
+        leave(k, s)
+        return True
+    if station.commit_extra == 0:
+        return False
+    slot.phase = L.COMMIT
+    slot.t_phase = L.FOREVER
+    if station.commit_extra > 0:
+        slot.t_phase = k.g[L.NOW] + station.commit_extra
+    arm(k, s)
+    return True
+
+
+@jit
+def acknowledge(k, st):
+    """A write of data node st is answered now."""
+    station = k.stations[st]
+    k.acks[station.ring + station.commits % L.RING] = k.g[L.NOW]
+    station.commits += 1
 
 
 @jit
@@ -192,12 +228,14 @@ def spawn(k, s):
     slot, child = k.slots[s], k.slots[c]
     row = k.rows[slot.pc]
     child.flags = slot.flags & L.PROBE
-    if k.backends[row.be].kind == L.HAPROXY:
+    be = row.be + row.per * k.stations[slot.st].local
+    if k.backends[be].kind == L.HAPROXY:
         # services keep their connections: a nested call is seldom the first on its own
         child.flags |= L.NONFIRST
     if k.ops[row.op].write:
         child.flags |= L.WRITE
-    child.parent, child.op, child.be = s, row.op, row.be
+    child.parent, child.op = s, row.op
+    child.be = be
     child.ordinal, child.entity = slot.ordinal, slot.entity
     child.path = slot.path * np.uint64(131) + np.uint64(slot.pc + 1)
     block = words(k, child.ordinal, child.entity, child.path, np.uint64(0))
@@ -270,12 +308,17 @@ def off_work(k, s):
 
 @jit
 def leave(k, s):
-    """The service answers; over a silent edge the answer waits for a TCP retransmit."""
+    """The service answers; over a silent edge the answer waits for a TCP retransmit.
+
+    A write counts as acknowledged from here on, unless its caller has closed the connection.
+    """
     slot = k.slots[s]
     off_work(k, s)
     if slot.flags & L.ZOMBIE:
         free(k, s)
         return
+    if k.ops[slot.op].commits and slot.outcome == OK and not slot.flags & L.PROBE:
+        acknowledge(k, slot.st)
     connect = k.edges[slot.edge].connect
     if connect >= 2:  # SILENT or NO_ROUTE
         slot.phase = L.RESP
