@@ -121,8 +121,7 @@ class Service:
     base_bytes: int = 0
     connection_bytes: int = 0
     request_bytes: int = 0
-    max_connections: int = 0  # a database refuses more clients than this; 0: no limit
-    reserved_connections: int = 0  # of those, kept for superusers
+    max_connections: int = 0  # a database refuses more ordinary clients than this; 0: no limit
     source: str = ""
     where: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
 

@@ -140,13 +140,14 @@ def _hosts_and_stations(t: Tables) -> None:
     """Stations sorted by host, so that each host owns a run of them."""
     services = {s.name: s for s in t.stack.services}
     for h, host in enumerate(t.stack.hosts):
-        here = [i for i in t.stack.instances if i.host == host.name and i.kind != "haproxy"]
+        here = [
+            (i, _bounded(services.get(i.service, Service(i.service)), i))
+            for i in t.stack.instances
+            if i.host == host.name and i.kind != "haproxy"
+        ]
         first = len(t.stations)
-        demand = sum(_most_cores(services.get(i.service)) for i in here)
-        for instance in here:
-            service = services.get(instance.service, Service(instance.service))
-            kind = components().get(instance.kind)
-            service = kind.station(service, instance) if kind is not None else service
+        demand = sum(service.workers for _, service in here)  # a quota binds over its period
+        for instance, service in here:
             t.station_of[instance.name] = len(t.stations)
             t.stations.append(instance)
             local = sum(i.service == instance.service for i in t.stations) - 1
@@ -154,9 +155,10 @@ def _hosts_and_stations(t: Tables) -> None:
         t.add("hosts", cores=host.cores, first=first, count=len(here))
 
 
-def _most_cores(service: Service | None) -> float:
-    """The most cores that the container can use at one instant: a quota binds over its period."""
-    return service.workers if service else 1
+def _bounded(service: Service, instance: Instance) -> Service:
+    """The profile of an instance as the configuration of its software bounds it."""
+    kind = components().get(instance.kind)
+    return kind.station(service, instance) if kind is not None else service
 
 
 def _station(t: Tables, instance: Instance, service: Service, host: int, fits: bool, local: int):
