@@ -123,6 +123,7 @@ class Frontend:
     connection_mode: str = "keep-alive"  # | server-close | close
     disabled: bool = False
     stats: bool = False  # answers the statistics page itself
+    metrics: bool = False  # answers Prometheus (http-request use-service prometheus-exporter)
     span: Span | None = None
     where: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
 

@@ -35,6 +35,9 @@ from hasim.source import Origin, Span
 __all__ = ["build", "set_knob"]
 
 
+EXPORTER = "prometheus-exporter"  # source: HAProxy manual, "http-request use-service"
+
+
 @dataclass
 class _Build:
     """State of one build."""
@@ -208,6 +211,7 @@ def _frontend(work: _Build, found: Scope) -> Frontend:
         ),
         disabled=bool(_value(work, found, "disabled", where, "disabled", False)),
         stats=found.stats,
+        metrics=any(EXPORTER in line.texts for line in section.lines),
         span=section.span,
         where=where,
     )
