@@ -13,7 +13,7 @@ from hasim.components.base import Component, Configured, Folder, Machine, Placed
 
 if TYPE_CHECKING:
     from hasim.errors import Finding
-    from hasim.model import Instance, Knob, Service, Stack
+    from hasim.model import Instance, Service, Stack
     from hasim.read.compose_types import ComposeService
     from hasim.sim.world import World
 
@@ -88,11 +88,6 @@ class Postgres(Component):
         if target is None or target.process is None:
             return True
         return server.receiver.stream is not None
-
-    def knobs(self, stack: Stack) -> Iterable[Knob]:
-        from hasim.components.postgres.knobs import knobs
-
-        return knobs(stack)
 
     def lint(self, stack: Stack) -> Iterable[Finding]:
         from hasim.components.postgres.lint import lint

@@ -42,10 +42,10 @@ class Primary:
     def _open(self, fork: Position | None):
         """Go on with the own branch if nothing was written since, else begin one."""
         server, cluster = self.server, self.server.history.cluster
-        if fork is not None and fork.branch.node == server.name:
-            if fork.branch.closed == fork.count and not server.promoted:
-                cluster.reopen(fork.branch)
-                return fork.branch
+        mine = fork is not None and fork.branch.node == server.name and not server.promoted
+        if fork is not None and mine and fork.branch.closed == fork.count:
+            cluster.reopen(fork.branch)
+            return fork.branch
         branch = cluster.open(server.name, fork)
         images = bool(server.config.get("full_page_writes"))
         server.history.begin(branch, server.commit_wal_bytes(), images)

@@ -108,7 +108,7 @@ class Senders:
             return Refusal("the database system is shutting down")
         if not server.ready:
             return Refusal("the database system is starting up")
-        if server.config.refuses_replication is not None:
+        if server.config.refuses(request.user) is not None:
             who = f'host "{request.host}", user "{request.user}"'
             return Refusal(f"no pg_hba.conf entry for replication connection from {who}")
         limit = server.config.get("max_wal_senders")

@@ -35,6 +35,7 @@ WAL_PER_COMMIT_BYTES = 1024.0
 
 RING = 65_000  # source: World.commits_since is exact for the latest 65,536
 STEP_NS = 500_000_000  # source: our choice; spacing of remembered (time, commits) points
+GALLOP_NS = 1_000_000  # source: our choice; where the search for a commit's time begins
 POINTS = 4096  # source: our choice; at one a second, more than an hour
 
 
@@ -146,7 +147,11 @@ class History:
     def time_of(self, branch: Branch, count: int) -> int:
         """When commit number `count` (from 1) of the branch was acknowledged."""
         wanted = branch.base + count
-        low, high = branch.began_ns, self.cluster.now()
+        low = high = self.cluster.now()
+        back = GALLOP_NS
+        while low > branch.began_ns and self._total(branch.node, low) >= wanted:
+            high, low = low, max(branch.began_ns, low - back)
+            back *= 4
         while high - low > 1000:
             mid = (low + high) // 2
             low, high = (low, mid) if self._total(branch.node, mid) >= wanted else (mid, high)
