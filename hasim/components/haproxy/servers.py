@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from hasim.components.base import Machine, Process
 from hasim.components.haproxy.checks import Checker, start_checks
+from hasim.components.haproxy.gauges import show
 from hasim.components.haproxy.resolvers import start_resolvers
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Worker:
             row.start()
         start_checks(self)
         start_resolvers(self)
+        show(self)
         self.machine.on_boot.append(self._booted)
 
     def retire(self) -> None:
