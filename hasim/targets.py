@@ -6,6 +6,9 @@ gateway[1]  gateway[1,3]     members of a group, of a service or of a scaled com
 gateway[*]  gateway[?]       all of them at once; one at random per replication
 host:host-a  host:a,b  host:*
 users                        the balancers that a kind of user enters through
+redis:master                 who has that role when the fault strikes; postgres:standby[?] one of
+                             several; patroni:leader, etcd:leader, keepalived:master
+vip:10.0.0.10                the balancer on the host that answers for the address at that moment
 """
 
 from __future__ import annotations
@@ -14,19 +17,32 @@ import re
 from dataclasses import dataclass
 
 from hasim.errors import Finding, did_you_mean
-from hasim.model import Stack
+from hasim.model import Balancer, Stack
 from hasim.source import Span
 
+# Roles by kind of software: the words of its own manual for who leads and who follows.
+ROLES = {
+    "postgres": ("primary", "standby"),
+    "patroni": ("leader", "replica"),
+    "etcd": ("leader", "follower"),
+    "redis": ("master", "replica"),
+    "keepalived": ("master", "backup"),
+}
+LEADS = ("primary", "leader", "master")
 WHOLE = ("rolling-update", "dns", "reload")  # verbs that take a group without an index
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """kind: instance | host | stack. random: one of `names` per replication, else all of them."""
+    """kind: instance | host | stack | role | vip. random: one of `names` per replication, else all.
+
+    role and vip: `names` are those that it may be; who it is depends on the moment of the fault.
+    """
 
     kind: str
     names: tuple[str, ...]
     random: bool = False
+    role: str = ""
 
 
 def resolve(
@@ -37,6 +53,10 @@ def resolve(
         return Selection("stack", tuple(i.name for i in stack.instances)), []
     if target.startswith("host:"):
         return _hosts(stack, target[5:], span)
+    if target.startswith("vip:"):
+        return _vip(stack, target[4:], span)
+    if role := re.fullmatch(r"([a-z]+):([a-z]+)(\[\?\]|\[\*\])?", target):
+        return _role(stack, role[1], role[2], role[3] == "[?]", span)
     if "/" in target:
         return _server(stack, target, span)
     match = re.fullmatch(r"([^\[\]]+)(?:\[([^\[\]]*)\])?", target)
@@ -100,6 +120,47 @@ def _hosts(stack: Stack, text: str, span: Span | None) -> tuple[Selection | None
     return (None if wrong else Selection("host", names)), found
 
 
+def _role(
+    stack: Stack, kind: str, role: str, one: bool, span: Span | None
+) -> tuple[Selection | None, list[Finding]]:
+    """Every instance of a kind that may have the role."""
+    names = tuple(i.name for i in stack.instances if i.kind == kind)
+    if kind not in ROLES or not names:
+        known = [f"{k}:{ROLES[k][0]}" for k in ROLES if any(i.kind == k for i in stack.instances)]
+        text = f"nothing of this stack is a '{kind}' with roles"
+        hint = did_you_mean(f"{kind}:{role}", known) or " ".join(known)
+        return None, [Finding("error", "HA104", text, span, hint)]
+    if role not in ROLES[kind] and role not in LEADS:
+        text = f"'{kind}' has no role '{role}'"
+        return None, [Finding("error", "HA104", text, span, " or ".join(ROLES[kind]))]
+    role = ROLES[kind][0] if role in LEADS else role
+    return Selection("role", names, one, role), []
+
+
+def _vip(stack: Stack, address: str, span: Span | None) -> tuple[Selection | None, list[Finding]]:
+    """The balancers on the hosts that may hold a virtual address."""
+    moved = moved_addresses(stack)
+    if address not in moved:
+        text = f"no keepalived of this stack moves '{address}'"
+        return None, [Finding("error", "HA104", text, span, did_you_mean(address, moved))]
+    names = tuple(b.instance for b in stack.balancers if _host(stack, b) in moved[address])
+    return Selection("vip", names, role=address), []
+
+
+def _host(stack: Stack, balancer: Balancer) -> str:
+    return next((i.host for i in stack.instances if i.name == balancer.instance), "")
+
+
+def moved_addresses(stack: Stack) -> dict[str, tuple[str, ...]]:
+    """Virtual addresses and the hosts between which keepalived moves them."""
+    found: dict[str, tuple[str, ...]] = {}
+    for one in stack.instances:
+        if one.kind == "keepalived" and one.config is not None:
+            for address in (a for v in one.config.instances for a in v.addresses):
+                found[address] = (*found.get(address, ()), one.host)
+    return found
+
+
 def _server(stack: Stack, target: str, span: Span | None) -> tuple[Selection | None, list[Finding]]:
     behind = {
         f"{b.name}/{s.name}": s.instance
@@ -142,6 +203,15 @@ def list_targets(stack: Stack) -> list[tuple[str, str]]:
             rows.append((name, members[0]))
     rows += [(f"host:{h.name}", _on(stack, h.name)) for h in stack.hosts]
     rows += [(e.name, ", ".join(_members(stack, e.name)[0])) for e in stack.entries]
+    for kind, (leads, follows) in ROLES.items():
+        of_kind = [i.name for i in stack.instances if i.kind == kind]
+        if of_kind:
+            rows.append((f"{kind}:{leads}", f"at that moment: {' or '.join(of_kind)}"))
+        if len(of_kind) > 1:
+            rows.append((f"{kind}:{follows}", "all of them at that moment"))
+            rows.append((f"{kind}:{follows}[?]", "one of them at random"))
+    for address, where in moved_addresses(stack).items():
+        rows.append((f"vip:{address}", f"the balancer that holds it: on {' or '.join(where)}"))
     return [(target, what) for target, what in dict(reversed(rows)).items()][::-1]
 
 

@@ -238,6 +238,14 @@ class Machine(Protocol):
         """Does a packet that asks for no answer get from one host to another ("": to users)?"""
         ...
 
+    def lost(self, source: str, target: str) -> float:
+        """The share of packets from one host to another that is lost (fault `loss`)."""
+        ...
+
+    def bandwidth_bytes_s(self, source: str, target: str) -> float:
+        """What bulk transfer from one instance to another gets; inf: nothing says so."""
+        ...
+
     def watch(self, source: str, target: str, call: Callable[[int], None]) -> Callable[[], None]:
         """call(reach) at each change of reach; returns what ends it."""
         ...

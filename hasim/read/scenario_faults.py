@@ -37,7 +37,7 @@ VERBS: dict[str, Verb] = {
     "docker-kill": Verb("docker kill; the restart policy does not apply"),
     "kill-process": Verb("a process below the supervisor dies", ("process",)),
     "power-off": Verb("a host loses power with everything on it"),
-    "blackhole": Verb("packets to the target vanish; it stays alive"),
+    "blackhole": Verb("packets to the target vanish; it stays alive", ("link",)),
     "pause": Verb("SIGSTOP, a long GC, a deadlock: accepted, never answered"),
     "slow": Verb(
         "CPU work takes longer, or answers come later", ("cpu", "latency"), ("cpu", "latency")
@@ -54,9 +54,25 @@ VERBS: dict[str, Verb] = {
     "delay": Verb(
         "packets between two hosts are late", ("latency", "direction"), ("latency",), between=True
     ),
+    "loss": Verb(
+        "a share of the packets between two hosts is lost",
+        ("fraction", "direction"),
+        ("fraction",),
+        between=True,
+    ),
+    "bandwidth": Verb(
+        "replication between two hosts gets no more than this",
+        ("rate", "direction"),
+        ("rate",),
+        between=True,
+    ),
+    "disk-full": Verb("a disk has no room left: writes to it fail"),
+    "disk-slow": Verb("reads and writes of a disk take longer", ("factor",), ("factor",)),
+    "clock-jump": Verb("the clock of a host or container jumps", ("by",), ("by",), lasts=False),
+    "switchover": Verb("leadership is handed over in good order (patronictl)", lasts=False),
 }
 ALIASES = {"kill": "crash"}
-LATER = ("loss", "bandwidth", "disk-full", "disk-slow", "clock-jump")
+LATER: tuple[str, ...] = ()
 
 
 def when(value: Any) -> When:
@@ -91,6 +107,34 @@ def _factor(value: Any) -> str:
 
 def _extra(value: Any) -> str:
     return repr(seconds(str(value).removeprefix("+")))
+
+
+def _fraction(value: Any) -> str:
+    """5% or 0.05."""
+    text = str(value)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text, re.ASCII)
+    share = float(match[1]) / (100 if match[2] else 1) if match else -1.0
+    if isinstance(value, bool) or not 0 < share < 1:
+        raise FormError("a share of the packets is needed here: 5%")
+    return repr(share)
+
+
+# Network rates count bits in powers of ten.
+_RATES = {"kbit": 125.0, "mbit": 125e3, "gbit": 125e6}
+
+
+def _rate(value: Any) -> str:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(kbit|mbit|gbit)(?:/s)?", str(value).lower(), re.ASCII)
+    if not match or not 0 < float(match[1]) <= 1e6:
+        raise FormError("a rate is needed here: 10Mbit")
+    return repr(float(match[1]) * _RATES[match[2]])
+
+
+def _jump(value: Any) -> str:
+    """+30s, 30s or -30s."""
+    text = str(value)
+    sign = -1.0 if text.startswith("-") else 1.0
+    return repr(sign * seconds(text.lstrip("+-"), zero=False))
 
 
 def _status(value: Any) -> str:
@@ -170,6 +214,11 @@ class FaultForm(Form):
     on_timeout: _one_of("continue", "stop", "rollback") = ""  # type: ignore[valid-type]
     pause: _Seconds = ""  # type: ignore[valid-type]
     image: _IMAGE = ""  # type: ignore[valid-type]
+    link: _one_of("down") = ""  # type: ignore[valid-type]
+    fraction: _parsed(_fraction, "5%") = ""  # type: ignore[valid-type]
+    rate: _parsed(_rate, "10Mbit") = ""  # type: ignore[valid-type]
+    factor: _parsed(_factor, "10x") = ""  # type: ignore[valid-type]
+    by: _parsed(_jump, "+30s", "-5s") = ""  # type: ignore[valid-type]
 
 
 ARGS = tuple(
@@ -230,7 +279,7 @@ def _check_where(form: FaultForm, verb: Verb, wrong: Callable[..., None]) -> Non
                 wrong(f"'{form.do}' takes between: [a, b], no {key}", key, at_key=True)
         if len(form.between) != 2:
             wrong(f'\'{form.do}\' needs between: ["host:a", "host:b"]', "between")
-        elif not all(b.startswith("host:") for b in form.between):
+        elif not all(_on_host(b) for b in form.between):
             wrong(f"'{form.do}' between anything but hosts is not in this version", "between")
         return
     if form.between:
@@ -242,6 +291,17 @@ def _check_where(form: FaultForm, verb: Verb, wrong: Callable[..., None]) -> Non
     target = form.target or form.each
     if not target and not verb.anywhere:
         wrong(f"'{form.do}' needs a target", "do", "hasim list targets shows what can be named")
-    if form.do == "power-off" and target and not target.startswith("host:"):
-        key = "target" if form.target else "each"
+    key = "target" if form.target else "each"
+    if form.do == "power-off" and target and not _on_host(target):
         wrong("only a host can lose its power", key, "write 'host:...' or use 'crash'")
+    if form.link and not target.startswith("host:"):
+        wrong("a link belongs to a host", key, "write 'host:...'")
+    if form.do == "switchover" and target and not target.startswith("patroni:"):
+        wrong("only Patroni hands over in good order", key, "write 'patroni:leader'")
+
+
+def _on_host(target: str) -> bool:
+    """Does the target stand for hosts: by name, or as that of whoever has a role?"""
+    return target.startswith(("host:", "vip:")) or bool(
+        re.fullmatch(r"[a-z]+:[a-z]+(?:\[[?*]\])?", target)
+    )

@@ -1,7 +1,9 @@
 """The fault verbs of design.md section 2: when they strike, what they do, how they are repaired.
 
 Targets come resolved: `resolve("gateway[1]")` gives [(kind, name)] with kind instance | host |
-balancer | server. `[?]` is left to this module: one of `[*]` at random per replication.
+balancer | server; role:<role> and vip:<address> for those that it may be, of which this module
+takes the ones that it is when the fault strikes. `[?]` is left to this module, too: one of `[*]` at
+random per replication.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from typing import Any
 from hasim.errors import Finding, InputError
 from hasim.model import Stack
 from hasim.scenario import Fault
+from hasim.sim.fault_daemons import DaemonFaults, has_role, health_urls, with_inner
+from hasim.sim.fault_network import NetworkFaults
 from hasim.sim.instances import Machine, quantile
 from hasim.sim.rolling import Plan, RollingUpdate
 from hasim.sim.trace import FaultSpan
@@ -23,19 +27,13 @@ Target = tuple[str, str]
 Resolve = Callable[[str], Sequence[Target]]
 Repair = Callable[[int], None]
 
-# A name server that answers later than HAProxy waits (`timeout retry`) is as good as silent.
-# Source: reference/haproxy.md section 6.1.
-DNS_PATIENCE_S = 1.0
-
-# The status of a failing health URL where the scenario gives none. Source: reference/haproxy.md
-# section 5 ("health 5xx").
-UNHEALTHY_STATUS = 503
-
-# How often the return of a killed process is looked for. Source: our choice, far below a boot.
-LOOK_S = 0.01
+# Verbs that need a host, and those that Docker does to a container, not to a process inside of it.
+ON_HOSTS = ("power-off",)
+BY_DOCKER = ("stop", "docker-kill", "restart", "recreate", "reload", "rolling-update")
+CONTAINERS = (*BY_DOCKER, "crash", "pause", "blackhole", "slow")
 
 
-class Faults:
+class Faults(NetworkFaults, DaemonFaults):
     """All faults of one scenario in one replication. `start()` once the load has started."""
 
     def __init__(self, world: World, machine: Machine, resolve: Resolve | None = None):
@@ -69,13 +67,19 @@ class Faults:
             text = f"'{fault.do}' is not in this version"
         elif fault.do == "unhealthy":
             url = fault.args.get("url", "both")
-            names = self._instances(self.targets(fault, 0, 0))
+            names = self._instances(self._candidates(fault))
             if not any(health_urls(self.machine, n, url) for n in names):
                 text = f"no health URL of {fault.target} is '{url}'"
         elif fault.do == "slow" and "cpu" in fault.args:
-            names = self._instances(self.targets(fault, 0, 0))
+            names = self._instances(self._candidates(fault))
             if all(self.machine.containers[n].spec.kind == "haproxy" for n in names):
                 text = "HAProxy's own CPU is not in this version"
+        elif fault.do in BY_DOCKER and not _dynamic(fault.target):
+            for name in self._instances(self._candidates(fault)):
+                outer = self.machine.containers[name].spec.inside
+                text = text or (f"'{name}' is a process inside of '{outer}'" if outer else "")
+        else:
+            text = self.daemon_problem(fault, self._candidates(fault))
         return [Finding("error", "HA104", text, fault.span)] if text else []
 
     # ---- when --------------------------------------------------------------------------------
@@ -98,7 +102,8 @@ class Faults:
         lasts_s = nan
         if fault.lasts is not None:
             lasts_s = quantile(fault.lasts, self.world.draw(f"fault {number}", n, "for"))
-        names = ", ".join(name for _, name in targets) or "all resolvers"
+        nobody = "all resolvers" if fault.do == "dns" else "nobody at this moment"
+        names = ", ".join(name for _, name in targets) or nobody
         cause = self._mark(fault.do, names + _arguments(fault))
         span = [fault.do, fault.target or " | ".join(fault.between), self._now_s(), nan, cause]
         self._spans.append(span)
@@ -119,14 +124,49 @@ class Faults:
     def targets(self, fault: Fault, number: int, n: int) -> list[Target]:
         """What the fault strikes; `group[?]` picks one member per replication and repetition."""
         if fault.between:
-            return [t for side in fault.between for t in self.resolve(side)]
-        if not fault.target:
-            return []
-        if fault.target.endswith(("[?]", ":?")):
-            members = list(self.resolve(fault.target.replace("?", "*")))
+            return [("host", h) for side in self.sides(fault) for h in side]
+        found = self._now(self._candidates(fault))
+        if fault.target.endswith(("[?]", ":?")) and found:
             u = self.world.draw(f"fault {number}", n, "target")
-            return [members[int(u * len(members))]]
-        return list(self.resolve(fault.target))
+            found = [found[int(u * len(found))]]
+        if fault.do in ON_HOSTS:
+            return [("host", h) for h in self._hosts(found)]
+        if fault.do in CONTAINERS and _dynamic(fault.target):
+            specs = [self.machine.containers[name].spec for _, name in found]
+            found = [("instance", spec.inside or spec.name) for spec in specs]
+        return found
+
+    def _candidates(self, fault: Fault) -> list[Target]:
+        """Everything that the target may turn out to be."""
+        if fault.between or not fault.target:
+            return []
+        target = fault.target
+        return list(self.resolve(target.replace("?", "*") if target[-3:] == "[?]" or
+                                 target[-2:] == ":?" else target))  # fmt: skip
+
+    def _now(self, targets: Sequence[Target]) -> list[Target]:
+        """Those of a role that have it, and the balancers of the host that holds an address."""
+        found = []
+        for kind, name in targets:
+            word, _, value = kind.partition(":")
+            spec = self.machine.containers[name].spec if value else None
+            if word == "role" and not has_role(self.machine, name, value):
+                continue
+            if spec and word == "vip" and self.machine.vip_holder(value) != spec.host:
+                continue
+            found.append(("instance", name) if value else (kind, name))
+        return found
+
+    def sides(self, fault: Fault) -> tuple[list[str], list[str]]:
+        """The hosts of the two sides of `between`, as they are now."""
+        a, b = (self._hosts(self._now(self.resolve(side))) for side in fault.between)
+        return a, b
+
+    def _hosts(self, targets: Sequence[Target]) -> list[str]:
+        """The hosts among the targets, and those of the instances among them."""
+        containers = self.machine.containers
+        names = [n if kind == "host" else containers[n].spec.host for kind, n in targets]
+        return list(dict.fromkeys(names))
 
     def _mark(self, event: str, detail: str, cause: int = -1) -> int:
         """A row of the timeline and a boundary of the windows in which requests are counted."""
@@ -195,20 +235,12 @@ class Faults:
             self.docker.kill(name, cause)
         return self._restart_them(targets)
 
-    def _do_kill_process(self, fault: Fault, targets: list[Target], cause: int) -> Generator:
-        """Repaired once the supervisors have processes that listen again."""
-        names = self._instances(targets)
-        for name in names:
-            self.machine.kill_child(name, cause)
-        while not all(_listens(self.machine, name) for name in names):
-            yield self.world.seconds(LOOK_S)
-
     def _do_power_off(self, fault: Fault, targets: list[Target], cause: int) -> Repair:
-        for host in _hosts(targets):
+        for host in self._hosts(targets):
             self.machine.power_off(host, cause)
 
         def repair(mark: int) -> None:
-            for host in _hosts(targets):
+            for host in self._hosts(targets):
                 self.world.spawn(self._boot_host(host, mark), f"boot {host}")
 
         return repair
@@ -224,17 +256,6 @@ class Faults:
             self.machine.power_on(host, mark)
             self.docker.boot_host(host, mark)
 
-    def _do_blackhole(self, fault: Fault, targets: list[Target], cause: int) -> Repair:
-        names = _hosts(targets) + self._instances([t for t in targets if t[0] != "host"])
-        for name in names:
-            self.network.blackhole(name, True, cause)
-
-        def repair(mark: int) -> None:
-            for name in names:
-                self.network.blackhole(name, False, mark)
-
-        return repair
-
     def _do_pause(self, fault: Fault, targets: list[Target], cause: int) -> Repair:
         held = [(n, self.machine.containers[n].process) for n in self._instances(targets)]
         for name, _ in held:
@@ -247,22 +268,9 @@ class Faults:
 
         return repair
 
-    def _do_partition(self, fault: Fault, targets: list[Target], cause: int) -> Repair:
-        a, b = (_hosts(self.resolve(side)) for side in fault.between)
-        cut = self.network.cut(a, b, cause)
-        return lambda mark: self.network.heal(cut, mark)
-
-    def _do_delay(self, fault: Fault, targets: list[Target], cause: int) -> Repair:
-        """Each direction adds its latency once to a round trip."""
-        a, b = (_hosts(self.resolve(side)) for side in fault.between)
-        extra_s = float(fault.args["latency"]) * (2 if fault.direction == "both" else 1)
-        edges = self.network.between(a, b)
-        self.network.late(edges, extra_s)
-        return lambda mark: self.network.late(edges, -extra_s)
-
     def _do_slow(self, fault: Fault, targets: list[Target], cause: int) -> Repair:
         """cpu: work takes that many times longer; latency: answers come later."""
-        names = self._instances(targets)
+        names = with_inner(self.machine, self._instances(targets))
         factor = float(fault.args.get("cpu", 1.0))
         extra_s = float(fault.args.get("latency", 0.0))
         edges = [e for e in self.network.edges if e.target in names]
@@ -280,29 +288,6 @@ class Faults:
 
         turn(True, cause)
         return lambda mark: turn(False, mark)
-
-    def _do_unhealthy(self, fault: Fault, targets: list[Target], cause: int) -> Repair:
-        """It serves, but the health URL fails. url: live | ready | both | a path."""
-        status = int(fault.args.get("status", UNHEALTHY_STATUS))
-        names = self._instances(targets)
-
-        def turn(code: int, mark: int) -> None:
-            for name in names:
-                self.machine.containers[name].blame = mark
-                for url in health_urls(self.machine, name, fault.args.get("url", "both")):
-                    self.machine.set_unhealthy(name, url, code)
-
-        turn(status, cause)
-        return lambda mark: turn(0, mark)
-
-    def _do_dns(self, fault: Fault, targets: list[Target], cause: int) -> Repair:
-        """silent | nx | slow, at every resolver."""
-        mode = fault.args.get("mode", "silent")
-        if mode == "slow":
-            late = float(fault.args.get("latency", DNS_PATIENCE_S))
-            mode = "silent" if late >= DNS_PATIENCE_S else "ok"
-        self.machine.set_dns(mode, cause)
-        return lambda mark: self.machine.set_dns("ok", mark)
 
     def _do_recreate(self, fault: Fault, targets: list[Target], cause: int) -> Generator:
         same = fault.args.get("address") == "same"
@@ -329,11 +314,6 @@ class Faults:
         return RollingUpdate(self.world, self.machine, names, Plan.of(fault.args)).run(cause)
 
 
-def _listens(machine: Machine, name: str) -> bool:
-    p = machine.containers[name].process
-    return p is not None and p.listening
-
-
 def of_stack(stack: Stack) -> Resolve:
     """The targets of hasim.targets; what it cannot find was reported when the file was read."""
 
@@ -341,7 +321,8 @@ def of_stack(stack: Stack) -> Resolve:
         chosen, findings = select(stack, target, "rolling-update")
         if chosen is None:
             raise InputError(findings)
-        kind = "host" if chosen.kind == "host" else "instance"
+        kind = chosen.kind if chosen.kind in ("host", "role", "vip") else "instance"
+        kind += f":{chosen.role}" if chosen.role else ""
         return [(kind, name) for name in chosen.names]
 
     return resolve
@@ -351,8 +332,9 @@ def _method(verb: str) -> str:
     return "_do_" + verb.replace("-", "_")
 
 
-def _hosts(targets: Sequence[Target]) -> list[str]:
-    return [name for kind, name in targets if kind == "host"]
+def _dynamic(target: str) -> bool:
+    """Does the target name a role or an address that somebody has at the moment?"""
+    return ":" in target and not target.startswith("host:")
 
 
 def instances_of(machine: Machine, targets: Sequence[Target]) -> list[str]:
@@ -360,7 +342,8 @@ def instances_of(machine: Machine, targets: Sequence[Target]) -> list[str]:
     names: list[str] = []
     for kind, name in targets:
         if kind == "host":
-            names += [n for n, c in machine.containers.items() if c.spec.host == name]
+            specs = [c.spec for c in machine.containers.values()]
+            names += [i.name for i in specs if i.host == name and not i.inside]
         elif kind == "server":
             names += [
                 s.instance
@@ -372,14 +355,6 @@ def instances_of(machine: Machine, targets: Sequence[Target]) -> list[str]:
         else:
             names.append(name)
     return [n for n in dict.fromkeys(names) if n in machine.containers]
-
-
-def health_urls(machine: Machine, name: str, url: str) -> list[str]:
-    """The health URLs that `url` (live | ready | both | a path) means for an instance."""
-    known = machine.health_urls(name)
-    if url == "both":
-        return list(known)
-    return [u for u in known if u == url or u.rstrip("/").rsplit("/", 1)[-1] == url]
 
 
 def _arguments(fault: Fault) -> str:

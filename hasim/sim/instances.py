@@ -309,6 +309,14 @@ class Machine:
         """Does a packet without an answer get from one host to another?"""
         return self.network.passes(source, target)
 
+    def lost(self, source: str, target: str) -> float:
+        """The share of packets from one host to another that is lost."""
+        return self.network.lost(source, target)
+
+    def bandwidth_bytes_s(self, source: str, target: str) -> float:
+        """What bulk transfer between two instances gets; inf: nothing says so."""
+        return self.network.rate(*(self.containers[n].spec.host for n in (source, target)))
+
     def connect(self, p: Process, target: str, timeout_s: float = inf) -> Any:
         """A TCP connect; see components.base.Machine."""
         return self.wires.connect(p, target, timeout_s)

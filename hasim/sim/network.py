@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import inf, prod
 from typing import TYPE_CHECKING
 
 from hasim.sim.world import CONNECTS, NO_ROUTE, NS, REFUSED, SILENT, Edge, World
@@ -71,6 +72,9 @@ class Network:
         self.link_kind = {frozenset((k.a, k.b)): k.kind for k in world.stack.links}
         self.extra_s: dict[Edge, float] = {}
         self._count = 0
+        self.losses: list[tuple[Cut, float]] = []  # shares of packets that are lost
+        self.rates: list[tuple[Cut, float]] = []  # bytes/s
+        self.loss_calls: list[Callable[[], None]] = []
         self.known = set(self.edges)
         # edges of the control plane: daemons that talk to each other, made when first asked for
         self.talks: dict[tuple[str, str], Edge] = {}
@@ -152,6 +156,25 @@ class Network:
             if self.holes[host] > 0 or not self.machine.powered(host):
                 return False
         return source == target or not any(cut.stops(source, target) for cut in self.cuts)
+
+    def lose(self, cut: Cut, share: float, on: bool) -> None:
+        """A share of the packets across is lost (see fault_network for what that does)."""
+        (self.losses.append if on else self.losses.remove)((cut, share))
+        for call in tuple(self.loss_calls):
+            call()
+
+    def lost(self, source: str, target: str) -> float:
+        """The share of packets from one host to another that is lost."""
+        kept = [1 - share for cut, share in self.losses if cut.stops(source, target)]
+        return 1 - prod(kept) if source != target else 0.0
+
+    def narrow(self, cut: Cut, rate: float, on: bool) -> None:
+        """Bulk transfer across gets this many bytes/s."""
+        (self.rates.append if on else self.rates.remove)((cut, rate))
+
+    def rate(self, source: str, target: str) -> float:
+        """Bytes/s from one host to another; inf: nothing says so."""
+        return min((r for cut, r in self.rates if cut.stops(source, target)), default=inf)
 
     def late(self, edges: Iterable[Edge], extra_s: float) -> None:
         """Add to the round trip of edges (negative: take back)."""

@@ -122,7 +122,7 @@ MISTAKES = [  # what is replaced, by what (the bar is where the finding must poi
     ("for: 1m", "for: |9m", "the fault is repaired at 660 s, but the load ends at 600 s"),
     ("for: 1m", "for: |-1m", "'-1m' is negative; a duration is not"),
     ("do: pause", "do: |puase", "unknown fault 'puase'"),
-    ("do: pause", "do: |disk-full", "'disk-full' is not in this version"),
+    ("do: pause", "do: |disk-slow", "'disk-slow' needs factor"),
     ("do: pause", "do: |slow", "'slow' needs cpu or latency"),
     ("for: 1m", "for: 1m, |cpu: 4x", "'pause' takes no 'cpu'"),
     ('do: pause, target: "gateway[1]"', "do: |pause", "'pause' needs a target"),

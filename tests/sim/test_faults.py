@@ -68,9 +68,7 @@ def test_stop_sends_the_signal_waits_and_repair_starts_again() -> None:
 
 
 def test_stop_of_a_deaf_process_ends_with_sigkill_after_the_grace() -> None:
-    world, _, _ = play(
-        fault("stop", args={"grace": "3.0"}), service={"on_sigterm": "ignore"}
-    )
+    world, _, _ = play(fault("stop", args={"grace": "3.0"}), service={"on_sigterm": "ignore"})
     assert path(world, 1) == [(23.0, "refused")]
     assert "SIGKILL after 3s" in world.events("container kill")[-1][2]
 
@@ -173,8 +171,14 @@ def test_blackhole_keeps_the_process_alive() -> None:
 @pytest.mark.parametrize("direction", ["both", "forward", "backward"])
 def test_partition_cuts_only_edges_across(direction: str) -> None:
     world, _, _ = play(
-        Fault("partition", "", at(20), Dist("const", 30.0), direction=direction,
-              between=("host:host-1", "host:host-2,host-3"))
+        Fault(
+            "partition",
+            "",
+            at(20),
+            Dist("const", 30.0),
+            direction=direction,
+            between=("host:host-1", "host:host-2,host-3"),
+        )
     )
     for i in (1, 2):
         assert path(world, i) == [(20.0, "silent"), (50.0, "connects")]
@@ -185,8 +189,15 @@ def test_partition_cuts_only_edges_across(direction: str) -> None:
 @pytest.mark.parametrize(("direction", "extra"), [("both", 0.4), ("forward", 0.2)])
 def test_delay_adds_to_the_round_trip_and_takes_it_back(direction: str, extra: float) -> None:
     world, _, _ = play(
-        Fault("delay", "", at(20), Dist("const", 30.0), args={"latency": "0.2"},
-              direction=direction, between=("host:host-1", "host:host-2"))
+        Fault(
+            "delay",
+            "",
+            at(20),
+            Dist("const", 30.0),
+            args={"latency": "0.2"},
+            direction=direction,
+            between=("host:host-1", "host:host-2"),
+        )
     )
     late = [c for c in world.commands if c[1] == "set_delay"]
     assert late == [(20.0, "set_delay", "gw/s1", extra), (50.0, "set_delay", "gw/s1", 0.0)]
@@ -208,7 +219,7 @@ def test_a_repair_waits_for_a_stop_that_is_still_under_way() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [Fault("loss", "gw-1", at(1)), fault("unhealthy", args={"url": "nowhere"}),
+    [Fault("levitate", "gw-1", at(1)), fault("unhealthy", args={"url": "nowhere"}),
      fault("slow", "haproxy", args={"cpu": "2.0"})],
 )  # fmt: skip
 def test_a_fault_that_would_do_nothing_is_an_error(wrong: Fault) -> None:
@@ -246,8 +257,14 @@ def test_a_server_line_stands_for_its_instance_and_a_host_for_all_of_its_contain
 
 def test_repeat_and_uniform_moments() -> None:
     world, _, control = play(
-        Fault("pause", "gw-1", When(Dist("uniform", 10.0, 20.0)), Dist("const", 2.0),
-              repeat_times=3, repeat_every_s=20.0)
+        Fault(
+            "pause",
+            "gw-1",
+            When(Dist("uniform", 10.0, 20.0)),
+            Dist("const", 2.0),
+            repeat_times=3,
+            repeat_every_s=20.0,
+        )
     )
     starts = [s.start_s for s in control.spans]
     assert 10 <= starts[0] <= 20
@@ -299,9 +316,14 @@ def test_never_healthy_images_go_through_the_script_of_the_guide_unnoticed() -> 
     """RU-1: grep finds healthy in unhealthy; RU-2: it goes on."""
     check = HealthCheck(("CMD", "wget", "http://127.0.0.1:8009/health/live"), 5.0, 2.0, 3)
     world, _, control = play(
-        Fault("rolling-update", "gateway[*]", at(10.0),
-              args={"via": "script", "image": "never-healthy"}),
-        until=300.0, instance={"healthcheck": check},
+        Fault(
+            "rolling-update",
+            "gateway[*]",
+            at(10.0),
+            args={"via": "script", "image": "never-healthy"},
+        ),
+        until=300.0,
+        instance={"healthcheck": check},
     )
     assert [d for _, _, d in world.events("is healthy")] == ["gw-1", "gw-2", "gw-3"]
     assert world.events("Rolling update complete")
@@ -353,9 +375,7 @@ def test_boot_failures_stay_down_and_say_where() -> None:
 
 
 def test_boot_honours_depends_on() -> None:
-    made, edges = make_stack(
-        instance={"healthcheck": HealthCheck(("CMD", "x"), 3.0, 1.0, 3)}
-    )
+    made, edges = make_stack(instance={"healthcheck": HealthCheck(("CMD", "x"), 3.0, 1.0, 3)})
     waits = replace(made.instances[0], depends_on=(("gw-1", "service_healthy"),))
     world = FakeWorld(replace(made, instances=(waits, *made.instances[1:])), edges)
     machine = Machine(world)
