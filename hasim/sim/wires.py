@@ -165,8 +165,11 @@ class Wires:
         self._watched: set[tuple[str, str]] = set()
 
     def silent(self, client: Process, server: Process) -> bool:
-        """Do packets between the two vanish?"""
-        return self.machine.reach(client.instance, server.instance) in (SILENT, NO_ROUTE)
+        """Do packets between the two vanish? A client whose host lost power sends no FIN either."""
+        machine = self.machine
+        if not machine.powered(machine.containers[client.instance].spec.host):
+            return True
+        return machine.reach(client.instance, server.instance) in (SILENT, NO_ROUTE)
 
     def connect(self, p: Process, target: str, timeout_s: float = inf) -> Any:
         """The event of Machine.connect."""

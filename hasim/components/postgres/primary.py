@@ -23,9 +23,8 @@ REPLAY_S = 100e-6
 # A flush where no profile has a `commit` step. Source: assumption; an SSD with a power-safe cache.
 FLUSH_S = 1e-3
 
-# Checkpoints begin when this share of max_wal_size was written. Source: xlog.c
-# (CalculateCheckpointSegments): max_wal_size / (1 + checkpoint_completion_target).
 LEVELS = ("remote_write", "on", "remote_apply")
+CHANGES_LINKS = ("delay", "bandwidth", "loss")
 
 
 class Primary:
@@ -33,9 +32,10 @@ class Primary:
 
     def __init__(self, server: Postmaster, fork: Position | None):
         self.server = server
-        self.waits_ns = 0
+        self.waits_ns = 0  # a commit's WAL leaves so long before its answer
         self._waiting: float | None = 0.0
         self.rule, self.level = _rule(server), str(server.config.get("synchronous_commit"))
+        self.waits_ns = -self._unflushed_ns()
         self.retention = Retention(server, self)
         self.branch = self._open(fork)
 
@@ -44,12 +44,26 @@ class Primary:
         server, cluster = self.server, self.server.history.cluster
         mine = fork is not None and fork.branch.node == server.name and not server.promoted
         if fork is not None and mine and fork.branch.closed == fork.count:
-            cluster.reopen(fork.branch)
-            return fork.branch
+            lost = self._unflushed(fork)
+            if not lost:
+                cluster.reopen(fork.branch)
+                return fork.branch
+            fork = Position(fork.branch, fork.count - lost)
         branch = cluster.open(server.name, fork)
         images = bool(server.config.get("full_page_writes"))
         server.history.begin(branch, server.commit_wal_bytes(), images)
         return branch
+
+    def _unflushed(self, end: Position) -> int:
+        """synchronous_commit = off: commits that a crash of this server itself has taken along."""
+        server = self.server
+        newest = server.history.cluster.branches[-1] is end.branch
+        if server.disk.clean or self.level != "off" or not newest:
+            return 0
+        window_s = 3 * server.config.seconds("wal_writer_delay")
+        window_s *= server.world.draw(f"wal writer {server.name}", server.p.epoch, "window")
+        since_ns = end.branch.closed_ns - round(window_s * NS)
+        return end.count - server.history.count_at(end.branch, since_ns)
 
     def start(self, cause: int) -> None:
         """Writes are accepted from now on."""
@@ -58,10 +72,20 @@ class Primary:
         self.retention.start()
         self._waiting = 0.0
         self.review_commit(cause)
+        if any(f.do in CHANGES_LINKS for f in server.world.scenario.faults):
+            server.world.spawn(self._follow_queue(), f"sync queue {server.name}")
 
     def close(self) -> None:
         """No more writes: the process is gone, or shuts down."""
         self.server.history.cluster.close(self.branch)
+
+    def hold(self, stopped: bool) -> None:
+        """A stopped process (SIGSTOP) accepts nothing until it goes on."""
+        cluster, server = self.server.history.cluster, self.server
+        if stopped:
+            cluster.close(self.branch)
+        elif server.ready and not server.stopping:
+            cluster.reopen(self.branch)
 
     def position_at(self, t_ns: int) -> Position:
         """What the branch held at a time."""
@@ -94,9 +118,9 @@ class Primary:
         extra_s: float | None = 0.0
         if self.rule.names and self.level in LEVELS:
             extra_s = wait_s(self.rule, [self._answer_s(row) for row in self.sync_rows()])
-        if extra_s is not None and self._waiting is not None and extra_s == self._waiting:
-            return
-        if extra_s is None and self._waiting is None:
+        if extra_s is not None and server.flush_factor != 1.0:
+            extra_s += server.flush_s(server.name) * (1 - 1 / server.flush_factor)
+        if extra_s == self._waiting:
             return
         if extra_s is None:
             origin = server.config.origin("synchronous_standby_names")
@@ -104,10 +128,16 @@ class Primary:
         elif self._waiting is None:
             server.log("commits go on", f"after {extra_s * 1000:.3g} ms each", cause=cause)
         if extra_s is not None:
-            self.waits_ns = round(extra_s * NS)
+            self.waits_ns = round(extra_s * NS) - self._unflushed_ns()
         self._waiting = extra_s
         if server.p.alive:
             server.world.set_commit(server.name, extra_s)
+
+    def _unflushed_ns(self) -> int:
+        """With synchronous_commit = off a walsender has to wait for the WAL writer."""
+        if self.level != "off":
+            return 0
+        return round(self.server.config.seconds("wal_writer_delay") * NS)
 
     def _answer_s(self, row: Sender) -> float:
         """One message there, the work that the level asks for, one message back."""
@@ -125,8 +155,10 @@ class Primary:
             work_s += REPLAY_S + row.flow.backlog_bytes / row.flow.replay_bytes_s
         return there + queue_s + work_s + back
 
-    def follow_queue(self) -> Generator:
-        """While a synchronous standby is behind, commits wait longer: look once a second."""
+    def _follow_queue(self) -> Generator:
+        """Links that change, and standbys that fall behind, change a commit's wait without a sound:
+        look once a second, in scenarios where that can happen.
+        """
         server = self.server
         while server.p.alive and not server.stopping:
             yield server.world.seconds(1.0)

@@ -44,6 +44,33 @@ def promote(server: Postmaster, cause: int, done: Any) -> Generator:
         done.succeed()
 
 
+def hold_replay(server: Postmaster, query_s: float, cause: int) -> None:
+    """A conflict with recovery: all replay waits for the query, but not beyond the limit, which
+    counts from the receipt of the WAL that is applied. Source: standby.c (GetStandbyLimitTime).
+    """
+    flow = server.flow
+    if flow is None:
+        return
+    flow.advance()
+    limit_s = server.config.seconds("max_standby_streaming_delay")
+    limit_ns = server.receipt_ns() + min(limit_s, 1e9) * 1e9
+    wanted_ns = server.now + query_s * 1e9
+    mark = server.log("recovery still waiting", "recovery conflict", cause=cause)
+    flow.held_until_ns = max(flow.held_until_ns, round(min(wanted_ns, max(limit_ns, server.now))))
+    if wanted_ns > limit_ns:
+        server.world.spawn(_cancel(server, mark), f"conflict {server.name}")
+
+
+def _cancel(server: Postmaster, cause: int) -> Generator:
+    flow = server.flow
+    if flow is not None:
+        yield server.world.env.timeout(max(0, flow.held_until_ns - server.now))
+    if server.p.alive and server.flow is flow:
+        origin = server.config.origin("max_standby_streaming_delay")
+        text = "canceling statement due to conflict with recovery"
+        server.log(text, "SQLSTATE 40001", cause=cause, origin=origin)
+
+
 def become_primary(server: Postmaster, cause: int) -> None:
     """End of recovery on a standby: a new timeline begins where its WAL ends."""
     fork = server.position()

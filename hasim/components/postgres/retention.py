@@ -54,6 +54,7 @@ class Retention:
             if not server.p.alive or server.stopping:
                 return
             if self._free_bytes() <= 0:
+                server.kept.full = True
                 server.panic(server.blame)
                 return
             if server.now - self.last_ns >= timeout_s * NS or self._written() >= most:

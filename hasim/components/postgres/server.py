@@ -5,7 +5,7 @@ The roles live in primary.py and receiver.py; this is what they share, and the c
 
 from __future__ import annotations
 
-from math import exp, inf
+from math import exp
 from typing import TYPE_CHECKING, Any
 
 from hasim.components.postgres.config import config_of
@@ -40,8 +40,8 @@ class Postmaster:
         self.receiver: Receiver | None = None
         self.blame = machine.containers[p.instance].blame
         self.senders = Senders(self)
+        self.flush_factor = 1.0
         self._promotion: Any = None
-        self._stop: Any = None
 
     # ---- views -------------------------------------------------------------------------------
     @property
@@ -143,15 +143,27 @@ class Postmaster:
         """Every client connection is closed."""
         self.world.cut(self.name)
 
+    def conflict(self, query_s: float, cause: int = -1) -> None:
+        """A query of so many seconds on this standby stands in the way of replay, now."""
+        from hasim.components.postgres.promotion import hold_replay
+
+        hold_replay(self, query_s, cause)
+
     def disk_full(self, on: bool, cause: int = -1) -> None:
         """The file system of pg_wal is full (or not any more): a primary that writes panics."""
-        self.kept.full = on
         if on and self.p.alive:
             self.panic(cause)
 
+    def disk_slow(self, factor: float, cause: int = -1) -> None:
+        """Every flush takes so many times as long: of commits here, or of answers from here."""
+        self.flush_factor = factor
+        if self.primary is not None:
+            self.primary.review_commit(cause)
+        elif self.receiver is not None and self.receiver.stream is not None:
+            self.receiver.stream.peer.senders.review(cause)
+
     def panic(self, cause: int) -> None:
         """No WAL can be written. Source: manual 30.5 and xlog.c (XLogFileInitInternal)."""
-        self.kept.full = True
         text = 'could not write to file "pg_wal/xlogtemp": No space left on device'
         mark = self.log("PANIC", text, cause=cause)
         self.machine.exit(self.p, 1, mark)
@@ -186,8 +198,7 @@ class Postmaster:
 
     def link_bytes_s(self, upstream: str) -> float:
         """Usable bytes a second from the upstream to this server."""
-        bandwidth = getattr(self.machine, "bandwidth_bytes_s", None)
-        return float(bandwidth(upstream, self.name)) if bandwidth is not None else inf
+        return float(self.machine.bandwidth_bytes_s(upstream, self.name))
 
     def commit_wal_bytes(self) -> float:
         """WAL of one commit without page images: the mean over the profile's write operations."""
@@ -205,11 +216,21 @@ class Postmaster:
         from hasim.components.postgres.primary import FLUSH_S
 
         service = self.machine.containers[standby].service
+        there = self.machine.containers[standby].process
+        factor = there.data.flush_factor if there is not None and there.data is not None else 1.0
         for op in service.ops if service is not None else ():
             for step in op.steps:
                 if step.kind == "commit":
-                    return mean_s(step.dist)
-        return FLUSH_S
+                    return mean_s(step.dist) * factor
+        return FLUSH_S * factor
+
+    def receipt_ns(self) -> int:
+        """When this standby received what it replays next: now, if it has replayed all."""
+        flow = self.flow
+        at = flow.replayed if flow is not None else None
+        if flow is None or at is None or flow.backlog_bytes <= 0:
+            return self.now
+        return min(self.now, self.history.time_of(at.branch, at.count + 1))
 
     def last_commit_ns(self) -> int | None:
         """When the latest write was acknowledged here; None: never."""
@@ -240,6 +261,8 @@ class Postmaster:
         """The process has stopped, gone on, or ended."""
         if not self.p.alive:
             self.finish()
+        elif self.primary is not None:
+            self.primary.hold(self.p.frozen)
         for sender in tuple(self.senders.rows.values()):
             sender.stream.check()
         if self.receiver is not None and self.receiver.stream is not None:
