@@ -62,8 +62,10 @@ def with_settings(
             wrong.append(Finding("error", "HA104", f"unknown knob '{name}'", None, hint))
             continue
         try:
-            change = patch_of(known[name], value)
-            patches.setdefault(change.span.file, []).append(change)
+            for knob in (k for k in before.knobs if k.name == name):  # every member of a cluster
+                change = patch_of(knob, value)
+                listed = patches.setdefault(change.span.file, [])
+                listed += [change] if change not in listed else []
         except ValueError as error:
             origin = known[name].origin
             span = origin if isinstance(origin, Span) else None
@@ -72,8 +74,8 @@ def with_settings(
     if wrong:
         raise InputError(wrong)
     patched = dict(files.texts)
-    for file, listed in patches.items():
-        patched[file] = apply_patches(patched[file], listed)
+    for file, changes in patches.items():
+        patched[file] = apply_patches(patched[file], changes)
     after, found = _load(Files(Path(folder), patched), env or {})
     errors = [f for f in found if f.severity == "error" and f.code not in boot.REFUSALS]
     if after is None or errors:

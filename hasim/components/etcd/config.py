@@ -141,11 +141,14 @@ def _size_findings(config: EtcdConfig, span: Span | None) -> list[Finding]:
 
 
 def _knobs(config: EtcdConfig, conf: EtcdConf, file: str) -> list[Knob]:
-    """`etcd.<name>.heartbeat-interval` and `.election-timeout`; both want a restart."""
+    """`etcd.<name>.heartbeat_interval` and `.election_timeout`; both want a restart."""
     values = {
         "heartbeat-interval": str(round(config.heartbeat_s * 1000)),
         "election-timeout": str(round(config.election_s * 1000)),
     }
     effect = "restart" if conf.how == "file" else "recreate"
     prefix = f"etcd.{config.name}"
-    return [Knob(f"{prefix}.{k}", v, "redis", config.where[k], effect) for k, v in values.items()]
+    return [
+        Knob(f"{prefix}.{k.replace('-', '_')}", v, "redis", config.where[k], effect)
+        for k, v in values.items()
+    ]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hasim.components.base import Machine, Process
 from hasim.components.etcd.config import EtcdConfig
 from hasim.components.etcd.lessor import MIN_TTL_TIMEOUTS, Lessor
+from hasim.components.etcd.requests import FSYNC_S, Requests
 from hasim.components.etcd.store import (
     NS,
     Change,
@@ -29,14 +30,6 @@ from hasim.components.etcd.store import (
 
 if TYPE_CHECKING:
     from hasim.sim.world import World
-
-# A write waits for the disks of a majority. Source: etcd documentation, "Hardware
-# recommendations" (wal_fsync p99 below 10 ms); measured, etcd 3.4.23 on the laboratory's disk.
-FSYNC_S = 0.002
-
-# How long a request may wait for a leader or a quorum. Source: etcdserver/config.go ReqTimeout
-# (5 s and twice the election timeout).
-REQUEST_S = 5.0
 
 _CONNECTS = 0  # source: sim.world CONNECTS
 
@@ -58,9 +51,9 @@ class Member:
         self.silent_ns = p.env.now  # since when it has not heard of a leader
         self.ready = False
         self.round = 0  # number of its present wait for an election
-        self.parked: list[tuple[Command | Callable[[], Any], Any]] = []
         self.watchers: list[tuple[Any, str, Callable[[Change], None]]] = []
         self.lessor = Lessor(self)
+        self.requests = Requests(self)
         self.elections = 0
         self.fresh = not self.store.term
 
@@ -106,7 +99,7 @@ class Member:
         """Can it reach a majority, itself included?"""
         return 1 + len(self.near()) >= self.quorum
 
-    def _leader_heard(self) -> bool:
+    def leader_heard(self) -> bool:
         if not self.leader or not self.hears(self.leader):
             return False
         there = self.member(self.leader)
@@ -132,7 +125,7 @@ class Member:
             else:
                 self._lead_on()
             return
-        if self._leader_heard():
+        if self.leader_heard():
             self._follow(self.leader)
             return
         leader = next((n for n in self.others if self.hears(n) and self._is_leader(n)), "")
@@ -186,7 +179,7 @@ class Member:
             if not self.config.pre_vote or 1 + len(voters) >= self.quorum:
                 self.position["term"] = max(self.position["term"], self.store.term) + 1
             if 1 + len(voters) >= self.quorum:
-                yield self.world.seconds(self._majority_s() + FSYNC_S)
+                yield self.world.seconds(self.majority_s() + FSYNC_S)
                 if self._undecided(number) and self.has_quorum():
                     self._become_leader()
                 return
@@ -200,14 +193,14 @@ class Member:
 
         Source: raft/raft.go (Step: inLease with CheckQuorum; isUpToDate).
         """
-        if self.leader and self._leader_heard():
+        if self.leader and self.leader_heard():
             return False
         quiet_s = (self.env.now - self.silent_ns) / NS
         if self.leader and quiet_s < self.config.election_s:
             return False
         return candidate.position["log"] >= self.position["log"]
 
-    def _majority_s(self) -> float:
+    def majority_s(self) -> float:
         """Round trip to the member that completes a majority."""
         trips = sorted(2 * self.machine.one_way_s(self.name, m.name) for m in self.near())
         return trips[self.quorum - 2] if self.quorum > 1 else 0.0
@@ -222,7 +215,7 @@ class Member:
         self.lessor.lead()
         for other in self.near():
             other._follow(self.name)
-        self._serve_parked()
+        self.requests.serve_parked()
 
     def _meet(self, leader: str) -> None:
         """A leader is heard of again. One that has campaigned alone has a higher term, which
@@ -241,7 +234,7 @@ class Member:
         self.leader = leader
         self.position["term"] = self.store.term
         self._catch_up()
-        self._serve_parked()
+        self.requests.serve_parked()
 
     def _step_down(self) -> Generator:
         """Source: raft/raft.go (CheckQuorum): looked at once each election timeout."""
@@ -279,12 +272,12 @@ class Member:
         for other in self.near():
             if other.leader != self.name:
                 other._look()
-        self._serve_parked()
+        self.requests.serve_parked()
 
     # ---- requests ----------------------------------------------------------------------------
     def propose(self, command: Command) -> Any:
         """An event with ("ok", answer) or ("error", text), once a majority has the command."""
-        return self._enqueue(command)
+        return self.requests.enqueue(command)
 
     def put(self, key: str, value: Any, lease: int = 0, **conditions: Any) -> Any:
         """Write a key; conditions as in store.Put."""
@@ -300,7 +293,7 @@ class Member:
 
     def renew(self, lease: int) -> Any:
         """Lease keepalive: the leader's clock counts; nothing is written. Value: found or not."""
-        return self._enqueue(lambda: ("ok", self.store.renew(lease, self.env.now)))
+        return self.requests.enqueue(lambda: ("ok", self.store.renew(lease, self.env.now)))
 
     def range(self, prefix: str) -> Any:
         """A serializable read: what this member has applied. An event: nothing is served before
@@ -309,7 +302,7 @@ class Member:
         done = self.env.event()
         if self.ready:
             return done.succeed(("ok", (self.keys.under(prefix), self.keys.revision)))
-        self._park(lambda: ("ok", (self.keys.under(prefix), self.keys.revision)), done)
+        self.requests.park(lambda: ("ok", (self.keys.under(prefix), self.keys.revision)), done)
         return done
 
     def watch(
@@ -327,56 +320,6 @@ class Member:
     def members(self) -> tuple[str, ...]:
         """The member list, answered from its own copy (3.4 asks nobody)."""
         return (self.name, *self.others)
-
-    def _enqueue(self, what: Command | Callable[[], Any]) -> Any:
-        done = self.env.event()
-        if not self._route(what, done):
-            self._park(what, done)
-        return done
-
-    def _park(self, what: Any, done: Any) -> None:
-        self.parked.append((what, done))
-        limit_s = REQUEST_S + 2 * self.config.election_s
-        timer = self.world.seconds(limit_s)
-        timer.callbacks.append(lambda _: self._expire(done))
-
-    def _expire(self, done: Any) -> None:
-        if not done.triggered:
-            self.parked = [x for x in self.parked if x[1] is not done]
-            done.succeed(("error", "etcdserver: request timed out"))
-
-    def _serve_parked(self) -> None:
-        if not self.leader:
-            return
-        self.ready = True
-        waiting, self.parked = self.parked, []
-        for what, done in waiting:
-            if not done.triggered and not self._route(what, done):
-                self.parked.append((what, done))
-
-    def _route(self, what: Command | Callable[[], Any], done: Any) -> bool:
-        """Send a request on its way through the leader; False: there is none now."""
-        if not self.leader or not self._leader_heard() and not self.leads:
-            return False
-        leader = self.member(self.leader)
-        if leader is None or not leader.has_quorum():
-            return False
-        takes_s = 2 * self.machine.one_way_s(self.name, self.leader) if not self.leads else 0.0
-        if not callable(what):
-            takes_s += leader._majority_s() + FSYNC_S
-        timer = self.world.seconds(takes_s)
-        timer.callbacks.append(lambda _: self._decide(what, done))
-        return True
-
-    def _decide(self, what: Command | Callable[[], Any], done: Any) -> None:
-        """The request has been to the leader and back; what became of it?"""
-        if done.triggered or not self.p.alive:
-            return
-        leader = self.member(self.leader) if self.leader else None
-        if leader is None or not leader.leads or not leader.has_quorum():
-            self._park(what, done)
-        else:
-            done.succeed(what() if callable(what) else leader.commit(what))
 
     def commit(self, command: Command) -> tuple[str, Any]:
         """The leader has a majority for the command: apply it everywhere."""

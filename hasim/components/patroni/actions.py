@@ -158,7 +158,6 @@ def asked_switchover(node: Node) -> Steps:
         node.log("switchover is not possible")
         yield from node.dcs.clear_failover()
         return None
-    node.log("switchover: demoting leader " + node.config.name)
     node.job("switchover: demote", _graceful(node))
     return "switchover: demoting leader " + node.config.name
 

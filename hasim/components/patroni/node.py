@@ -52,6 +52,7 @@ class Node:
         self.busy, self.busy_since_ns = "", 0
         self.recovering = self.bootstrapping = self.stopping = self.rewind_check = False
         self.crash_recovered = False
+        self.seen_lsn = 0.0
         self.sync_names: tuple[str, ...] = ()
         self.leader_until_ns = 0
         self.failsafe_leader, self.failsafe_until_ns = "", 0

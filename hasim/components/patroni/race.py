@@ -60,7 +60,7 @@ def _others(node: Node) -> list[MemberData]:
 
 def _best(node: Node, members: Iterable[MemberData], check_lag: bool = True) -> Steps:
     """Nobody is a running primary, nobody is ahead; and this one is not too far behind."""
-    lsn = node.lsn()
+    lsn = node.seen_lsn  # read at the start of the cycle, older than what the others answer
     behind = node.view.last_lsn - lsn
     if check_lag and behind > node.dynamic.maximum_lag_on_failover:
         node.log("My wal position exceeds maximum replication lag", f"{behind:.0f} bytes behind")

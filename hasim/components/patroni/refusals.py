@@ -63,7 +63,7 @@ def _dcs(
 
 
 def knobs(conf: PatroniConf, config: PatroniConfig) -> Iterator[Knob]:
-    """`patroni.<scope>.<name>` for every dynamic setting: a dcs-edit changes a running cluster.
+    """`patroni.<name>` for every dynamic setting: a dcs-edit changes a running cluster.
 
     The first start of the first member takes them from bootstrap.dcs, so that is where they are
     written.
@@ -77,9 +77,8 @@ def knobs(conf: PatroniConf, config: PatroniConfig) -> Iterator[Knob]:
             value = written.value
         text = str(value).lower() if isinstance(value, bool) else str(value)
         if isinstance(origin, Span):
-            yield Knob(f"patroni.{config.scope}.{name}", text, "patroni", origin, "dcs-edit")
+            yield Knob(f"patroni.{name}", text, "patroni", origin, "dcs-edit")
         elif isinstance(origin, Default) and place is not None and name[:4] != "use_":
             span, blanks = place
             insert = f"{blanks}{name}: {{value}}\n"
-            full = f"patroni.{config.scope}.{name}"
-            yield Knob(full, text, "patroni", origin, "dcs-edit", span, insert)
+            yield Knob(f"patroni.{name}", text, "patroni", origin, "dcs-edit", span, insert)
