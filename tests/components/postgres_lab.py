@@ -15,7 +15,7 @@ STATED = Default("test")
 def config(standby_of: str = "", name: str = "", **values):
     """A server's configuration; parameters by name, other fields of PostgresConfig too."""
     fields = ("free_disk_bytes", "replay_bytes_s", "redo_bytes_s", "first_start_s", "backup",
-              "refuses_replication", "system")  # fmt: skip
+              "slots", "system")  # fmt: skip
     more = {key: values.pop(key) for key in fields if key in values}
     if standby_of:
         more |= {"standby": True, "upstream": (standby_of, 5432)}

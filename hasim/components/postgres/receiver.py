@@ -113,15 +113,14 @@ class Receiver:
         if upstream not in server.machine.containers:
             self._fail("could not translate host name to address")
             return
-        self.trying = True
         dial = server.machine.connect(server.p, upstream)
         early = server.world.seconds(ATTEMPT_S)
         yield server.world.env.any_of([dial, self.bell])
         if not dial.triggered:
-            self.trying = False
-            return
+            return  # a connect that hangs is given up at once
         conn = dial.value
         if isinstance(conn, int):
+            self.trying = True
             yield early
             self._tried(f"could not connect to the primary server: {_WORDS[conn]}")
             return
@@ -145,7 +144,6 @@ class Receiver:
         request = self._request(stream)
         answer = conn.ask(lambda peer: _accept(peer, request, conn))
         yield server.world.env.any_of([answer, self.bell])
-        self.trying = False
         if not self.active or not answer.triggered:
             conn.close()
             return
