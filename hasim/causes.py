@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from hasim.causes_alerts import alert_causes, loss_causes
+from hasim.causes_data import failover_causes
 from hasim.causes_requests import waits
 from hasim.causes_rotation import detection, return_to_rotation
 from hasim.causes_text import Cause, of_mark, place
@@ -20,7 +22,7 @@ from hasim.source import Origin
 
 __all__ = ["Cause", "boot_causes", "explain"]
 
-MOST = 12
+MOST = 16
 
 
 def explain(scenario: Scenario, stack: Stack, trace: Trace) -> tuple[Cause, ...]:
@@ -29,6 +31,9 @@ def explain(scenario: Scenario, stack: Stack, trace: Trace) -> tuple[Cause, ...]
         return boot_causes(stack, trace)
     view = View(trace, scenario, stack)
     out: list[Cause] = list(boot_causes(stack, trace))
+    for fault in view.faults:
+        out += failover_causes(view, fault)
+    out += [*loss_causes(view), *alert_causes(view)]
     for fault in view.faults:
         out += detection(view, fault)
     out += waits(view)

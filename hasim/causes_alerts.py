@@ -1,0 +1,93 @@
+"""Why an alert that a budget asks for did not fire; what was lost, and which setting allowed it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hasim.causes_data import knob_of
+from hasim.causes_text import Cause
+from hasim.metrics_data import alert_of
+from hasim.metrics_view import View
+from hasim.model import Stack
+from hasim.source import Span
+
+
+def alert_causes(view: View) -> Iterator[Cause]:
+    """One sentence per budgeted alert that never fired in this replication."""
+    rows = [
+        m for m in view.trace.timeline if m.event in ("alert pending", "ALERTS firing") and m.detail
+    ]
+    fired = {alert_of(m)[0] for m in rows if m.event == "ALERTS firing"}
+    pending = {alert_of(m)[0] for m in rows}
+    for name in dict.fromkeys(_asked(view)):
+        if name not in fired:
+            yield _silent(view.stack, name, name in pending)
+
+
+def _asked(view: View) -> Iterator[str]:
+    for budget in view.scenario.budgets:
+        if budget.metric == "alert_fired" or dict(budget.tags).get("by") == "alert":
+            alert = dict(budget.tags).get("alert", "*")
+            yield from sorted(_rules(view.stack)) if alert == "*" else (alert,)
+
+
+def _rules(stack: Stack) -> dict[str, object]:
+    return {
+        rule.alert: rule
+        for i in stack.instances
+        if i.kind == "prometheus"
+        for rule in getattr(i.config, "rules", ())
+    }
+
+
+def _silent(stack: Stack, name: str, pending: bool) -> Cause:
+    from hasim.components.base import components
+
+    rule = _rules(stack).get(name)
+    span = getattr(rule, "span", None)
+    for finding in components()["prometheus"].lint(stack):
+        if finding.message.startswith(f"{name} can never fire"):
+            hint = f"; {finding.hint}" if finding.hint else ""
+            return Cause(f"alert {finding.message}{hint}", finding.span)
+    if pending:
+        at = getattr(rule, "where", {}).get("for")
+        wait_s = getattr(rule, "for_s", 0.0)
+        text = f"alert {name} was pending but did not fire: for {wait_s:g}s was not reached"
+        return Cause(text, at if isinstance(at, Span) else span, wait_s)
+    return Cause(f"alert {name} did not fire: {getattr(rule, 'text', '')} never held", span)
+
+
+def loss_causes(view: View) -> Iterator[Cause]:
+    """What let acknowledged writes vanish, or two nodes take writes at once."""
+    for _, metric, of, value in view.trace.measures:
+        cluster = dict(of).get("cluster", "")
+        if value <= 0:
+            continue
+        if metric == "acked_writes_lost":
+            text = f"{value:.0f} acknowledged writes of {cluster or 'the cluster'} are gone"
+            yield _allowed(view, cluster, text, ("synchronous_mode", "min-replicas-to-write"))
+        elif metric == "split_brain_seconds":
+            text = f"two nodes of {cluster or 'the cluster'} took writes at once for {value:.1f} s"
+            yield _allowed(view, cluster, text, ("min-replicas-to-write", "watchdog"), value)
+
+
+def _allowed(
+    view: View, cluster: str, text: str, names: tuple[str, ...], seconds: float = 0.0
+) -> Cause:
+    for name in names:
+        knob = knob_of(view, name, cluster)
+        about = knob is not None and (cluster in knob.name.split(".") or not cluster)
+        if knob is not None and (about or _kind(view, cluster) == knob.name.partition(".")[0]):
+            note = "" if isinstance(knob.origin, Span) else f" (default, {knob.origin.source})"
+            span = knob.origin if isinstance(knob.origin, Span) else knob.insert
+            return Cause(f"{text}: {name} {knob.value}{note}", span, seconds)
+    return Cause(text, seconds=seconds)
+
+
+def _kind(view: View, cluster: str) -> str:
+    """The kind of software whose members name this cluster."""
+    for instance in view.stack.instances:
+        config = instance.config
+        if cluster and cluster in (getattr(config, "cluster", ""), getattr(config, "scope", "")):
+            return instance.kind
+    return ""

@@ -1,0 +1,290 @@
+"""Why the data tier took so long: the waits between a fault and the new leader, or why none came.
+
+The rows of the timeline are the steps; the setting behind a wait is the origin that the daemon
+logged, else the knob that its word is known to wait for.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+
+from hasim.causes_text import Cause, of_mark
+from hasim.metrics_data import (
+    NOTICED,
+    Failover,
+    failovers_of,
+    group_of,
+    said,
+)
+from hasim.metrics_view import View
+from hasim.model import Instance, Knob
+from hasim.sim.trace import FaultSpan, Mark
+from hasim.source import Origin, Span
+
+SHOWN_S = 0.3  # shorter waits are not what makes an outage long
+EPSILON_S = 1e-9
+# What a daemon's word waited for, where it does not say so itself: names of knobs, by their end.
+WAITED = (
+    (re.compile(r"\+sdown"), "down-after-milliseconds"),
+    (re.compile(r"\+odown"), "quorum"),
+    (re.compile(r"\+(?:try|new)-failover|\+vote-for-leader|failover-abort"), "failover-timeout"),
+    (re.compile(r"startup is taking too long|startup timeout"), "primary_start_timeout"),
+    (re.compile(r"promoted self to leader|Lock owner: None"), "ttl"),
+    (re.compile(r"DCS is not accessible|communicating with DCS"), "retry_timeout"),
+    (re.compile(r"maximum replication lag|exceeds maximum"), "maximum_lag_on_failover"),
+    (re.compile(r"Entering MASTER STATE"), "advert_int"),
+)
+# Why a Patroni member or a Sentinel did not take over, in its own words.
+REFUSED = re.compile(
+    r"failover-abort|exceeds maximum|behind last known|is ahead of my|still alive|DCS is not acc"
+    r"|communicating with DCS|[Ww]atchdog .*not|Not (?:healthy|promoting)"
+    r"|switchover is not possible|waiting on etcd|Can not get cluster"
+)
+SILENT = ("power-off", "blackhole", "partition", "pause")
+DEAD = ("stop", "crash", "kill", "docker-kill", "kill-process", "recreate", "restart", *SILENT)
+MANAGERS = {"postgres": ("patroni", "Patroni"), "redis": ("sentinel", "Sentinel")}
+
+
+def failover_causes(view: View, fault: FaultSpan) -> list[Cause]:
+    """The waits up to each new leader, or why there is none; what clients did afterwards."""
+    changes = first_of_each([f for f in failovers_of(view) if follows(view, f.mark, fault)])
+    out: list[Cause] = []
+    for change in changes:
+        out += _steps(view, fault, change)
+        out += _left_behind(view, fault, change)
+    changed = {change.by for change in changes}
+    for instance in _struck(view, fault):
+        manager, word = MANAGERS[instance.kind]
+        if manager not in changed and _matters(view, fault, manager):
+            out += _nobody(view, fault, instance, manager, word)
+    return [*out, *_pools(view, fault)]
+
+
+def first_of_each(changes: list[Failover]) -> list[Failover]:
+    """The first change of every group."""
+    return list({(c.by, c.group): c for c in reversed(changes)}.values())[::-1]
+
+
+def follows(view: View, mark: Mark, fault: FaultSpan) -> bool:
+    """Does the row descend from the fault, or else come between it and the next one?"""
+    if mark.t_s < fault.start_s - EPSILON_S:
+        return False
+    later = [f.start_s for f in view.faults if f.start_s > fault.start_s + EPSILON_S]
+    if view.descends(mark, fault.mark):
+        return True
+    others = any(view.descends(mark, f.mark) for f in view.faults)
+    return not others and mark.t_s < min(later, default=math.inf)
+
+
+# ---- the waits -------------------------------------------------------------------------------
+def _steps(view: View, fault: FaultSpan, change: Failover) -> Iterator[Cause]:
+    """One sentence per long wait between the rows that lead to the change."""
+    rows = _chain(view, fault, change)
+    at_s, total_s = fault.start_s, change.mark.t_s - fault.start_s
+    if not rows or total_s < SHOWN_S:
+        return
+    who = f" from {change.old}" if change.old else ""
+    text = f"{change.group or change.new}: {change.new} took over{who} {total_s:.1f} s after"
+    yield Cause(f"{text} the fault", of_mark(change.mark), total_s)
+    for row in rows:
+        wait_s, at_s = row.t_s - at_s, max(at_s, row.t_s)
+        if wait_s >= SHOWN_S:
+            span, why = waited_for(view, row, change.group)
+            head = f"of these {wait_s:.1f} s until {row.component} said '{shown(row)}'"
+            yield Cause(head + why, span, wait_s)
+
+
+def _chain(view: View, fault: FaultSpan, change: Failover) -> list[Mark]:
+    """The first notice, what the new leader's row descends from, and that row; in time order."""
+    rows = {change.mark.id: change.mark}
+    at = view.marks.get(change.mark.parent)
+    while at is not None and at.id not in rows and at.id != fault.mark:
+        if at.t_s >= fault.start_s - EPSILON_S:
+            rows[at.id] = at
+        at = view.marks.get(at.parent)
+    word = NOTICED.get(change.by)
+    for mark in view.trace.timeline:
+        mine = change.group in (group_of(view, mark.component), "") or change.group in said(mark)
+        between = fault.start_s - EPSILON_S <= mark.t_s <= change.mark.t_s
+        if word is not None and mine and between and word.search(said(mark)):
+            rows[mark.id] = mark
+            break
+    return sorted(rows.values(), key=lambda m: (m.t_s, m.id))
+
+
+def shown(mark: Mark) -> str:
+    """A row, cut to a readable length."""
+    text = said(mark)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def waited_for(view: View, row: Mark, group: str = "") -> tuple[Span | None, str]:
+    """The setting that a row waited for: (place, `: name value`)."""
+    span = of_mark(row)
+    knob = next((k for k in view.stack.knobs if span is not None and _is_at(k.origin, span)), None)
+    if span is None and not row.default:
+        words = next((names for word, names in WAITED if word.search(said(row))), "")
+        knob = knob_of(view, words, row.component, group) if words else None
+        span = knob.origin if knob is not None and isinstance(knob.origin, Span) else None
+    if knob is not None:
+        name = knob.name.rpartition(".")[2]
+        note = "" if isinstance(knob.origin, Span) else f" (default, {knob.origin.source})"
+        return span or knob.insert, f": {name} {knob.value}{note}"
+    if row.default:
+        return None, f" (default, {row.default})"
+    return span, ""
+
+
+def _is_at(origin: Origin, span: Span) -> bool:
+    return isinstance(origin, Span) and (origin.file, origin.line) == (span.file, span.line)
+
+
+def knob_of(view: View, name: str, *about: str) -> Knob | None:
+    """The knob of that last name; one of what it is about goes before all others."""
+    found = [k for k in view.stack.knobs if k.name.rpartition(".")[2] == name]
+    for word in about:
+        named = [k for k in found if word and word in k.name.split(".")]
+        if named:
+            return named[0]
+    return found[0] if found else None
+
+
+# ---- nobody takes over -----------------------------------------------------------------------
+def _struck(view: View, fault: FaultSpan) -> list[Instance]:
+    """Databases and stores that could not take writes any more because of the fault."""
+    if fault.do not in DEAD:
+        return []
+    hit = view.hit(fault) | {fault.target.removeprefix("host:")}
+    nodes = [
+        i
+        for i in view.stack.instances
+        if i.kind in MANAGERS and hit & {i.name, i.inside, i.host, i.compose_service}
+    ]
+    return [i for i in nodes if not _follows_another(view, i)]
+
+
+def _follows_another(view: View, node: Instance) -> bool:
+    """Is it a replica by its files (a member of Patroni: by who led when the run began)?"""
+    if node.inside:
+        led = [f.new for f in failovers_of(view)]
+        boot = [
+            m.component
+            for m in view.trace.timeline
+            if m.t_s < 0 and ("promoted self to leader" in m.event or "initialized a" in m.event)
+        ]
+        return bool(boot or led) and node.inside not in {*boot, *led}
+    config = node.config
+    return bool(getattr(config, "standby", False) or getattr(config, "replicaof", None))
+
+
+def _matters(view: View, fault: FaultSpan, manager: str) -> bool:
+    """Was there an outage that a new leader would have ended? A manager that restarts the old one
+    in its place has done its work.
+    """
+    took_s = view.recovered_s(fault) - fault.start_s
+    watched = any(i.kind == manager for i in view.stack.instances)
+    return math.isinf(took_s) if watched else took_s > SHOWN_S
+
+
+def _nobody(
+    view: View, fault: FaultSpan, node: Instance, manager: str, word: str
+) -> Iterator[Cause]:
+    name = node.inside or node.name
+    lost = f"{name} was lost and nothing promoted another"
+    same = [i for i in view.stack.instances if i.kind == manager]
+    if manager == "patroni" and not node.inside:
+        yield Cause(f"{lost}: no Patroni supervises {name}", node.span)
+        return
+    if not same:
+        yield Cause(f"{lost}: there is no {word} in the stack", node.span)
+        return
+    broken = {f.instance: f for f in view.stack.boot_failures}
+    alive = [i for i in same if i.name not in broken]
+    if not alive:
+        first = next(broken[i.name] for i in same)
+        yield Cause(f"{lost}: no {word} runs: {first.reason}", first.span)
+        return
+    told: dict[str, Mark] = {}
+    names = {i.name for i in same}
+    for mark in view.trace.timeline:
+        after = mark.t_s >= fault.start_s and mark.component in names
+        if after and REFUSED.search(said(mark)):
+            told.setdefault(mark.event, mark)
+    for mark in list(told.values())[:3]:
+        span, why = waited_for(view, mark)
+        yield Cause(f"{lost}: {mark.component} said '{shown(mark)}'{why}", span)
+    if not told:
+        yield Cause(*_no_quorum(view, fault, lost, word, len(alive), len(same)))
+
+
+def _no_quorum(
+    view: View, fault: FaultSpan, lost: str, word: str, alive: int, all_of: int
+) -> tuple[str, Span | None]:
+    """No reason was logged: too few agreed, or the fault was over before anybody noticed."""
+    rows = [said(m) for m in view.trace.timeline if m.t_s >= fault.start_s]
+    name = "quorum" if word == "Sentinel" else "ttl"
+    noticed = any("+sdown" in row for row in rows)
+    if word == "Sentinel" and not noticed:
+        name = "down-after-milliseconds"
+    knob = knob_of(view, name)
+    what = f": {name} {knob.value}" if knob else ""
+    span = knob.origin if knob is not None and isinstance(knob.origin, Span) else None
+    if word == "Sentinel" and noticed:
+        return f"{lost}: no quorum or no majority of the {all_of} Sentinels agreed{what}", span
+    return f"{lost}: no {word} ({alive} of {all_of} run) noticed in time{what}", span
+
+
+# ---- clients ---------------------------------------------------------------------------------
+def _left_behind(view: View, fault: FaultSpan, change: Failover) -> Iterator[Cause]:
+    """Clients whose address still leads to the old leader."""
+    if change.by == "vrrp":
+        return
+    old = view.instances.get(change.old)
+    names = {change.old} | {i.name for i in view.stack.instances if i.inside == change.old}
+    for way, route in view.stack.call_routes.items():
+        hosts = set(getattr(route, "hosts", ()))
+        fixed = not route.balancer and not getattr(route, "discovery", "")
+        if fixed and old is not None and hosts and hosts <= names:
+            caller = way.partition("->")[0]
+            span, variable = _address_of(view, caller, old)
+            text = f"{caller} dials {change.old} itself{variable}: a fixed address does not follow"
+            yield Cause(f"{text} a failover to {change.new}", span)
+
+
+def _address_of(view: View, caller: str, target: Instance) -> tuple[Span | None, str]:
+    """Where the caller's environment names the target: (place, ` (REDIS_URL)`)."""
+    words = ("URL", "DSN", "URI", "HOST", "ADDR", "CONN", "SERVER")
+    for instance in view.stack.instances:
+        if instance.service != caller:
+            continue
+        for key, origin in instance.where.items():
+            name = key.removeprefix("environment.")
+            about = target.kind.upper()[:5] in name.upper() or "DATABASE" in name.upper()
+            named = name != key and about and any(w in name.upper() for w in words)
+            if named and isinstance(origin, Span):
+                return origin, f" ({name})"
+    return None, ""
+
+
+def _pools(view: View, fault: FaultSpan) -> Iterator[Cause]:
+    """Pooled connections into silence wait for TCP: nothing in the pool ends them before."""
+    if fault.do not in SILENT:
+        return
+    hit = {i.service for i in _struck(view, fault)} | {i.name for i in _struck(view, fault)}
+    backends = [b for balancer in view.stack.balancers for b in balancer.backends]
+    by_name = view.instances
+    reached = {
+        b.name
+        for b in backends
+        for s in b.servers
+        if s.instance in hit or (s.instance in by_name and by_name[s.instance].service in hit)
+    }
+    for service in view.stack.services:
+        for pool in service.pools:
+            endless = math.isinf(pool.tcp_user_timeout_s) and math.isinf(pool.command_timeout_s)
+            if endless and pool.to in hit | reached:
+                text = f"a connection of {service.name}'s pool to {pool.to} that got no answer"
+                why = "no tcp_user_timeout and no command_timeout"
+                yield Cause(f"{text} was held until TCP gave up: {why}", pool.span)
