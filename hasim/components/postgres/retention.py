@@ -53,6 +53,7 @@ class Retention:
             yield from server.p.awake()
             if not server.p.alive or server.stopping:
                 return
+            server.history.remember(server.name)
             if self._free_bytes() <= 0:
                 server.kept.full = True
                 server.panic(server.blame)
@@ -101,7 +102,6 @@ class Retention:
             return
         self.last_bytes = here
         branch = self.primary.branch
-        server.history.remember(server.name)
         server.history.lines[branch.number].checkpoint(server.history.cluster.count(branch))
         before, kept.redo_bytes = kept.redo_bytes, here
         self._limit_slots(here)

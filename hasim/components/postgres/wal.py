@@ -129,11 +129,8 @@ class History:
         """Older than the data plane's memory: between two remembered points."""
         points = self._points.get(node, [])
         at = bisect_right(points, t_ns, key=lambda point: point[0])
-        if at == 0:
-            return 0
-        if at == len(points):
-            return points[-1][1]
-        (t, n), (u, m) = points[at - 1], points[at]
+        t, n = points[at - 1] if at else (0, 0)
+        u, m = points[at] if at < len(points) else (self.cluster.now(), self.world.commits(node))
         return n + (m - n) * (t_ns - t) // max(1, u - t)
 
     def remember(self, node: str) -> None:
