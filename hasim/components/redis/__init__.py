@@ -1,0 +1,157 @@
+"""Redis: a server with a role, its replication and what it keeps on disk.
+
+Read beside reference/redis-sentinel.md sections 11 and 13 (src/replication.c 7.0.15).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hasim.components.base import Component, Configured, Folder, Machine, Placed, Process
+from hasim.components.redis.config import RedisConfig, meaning
+from hasim.model import BootFailure, Service, Stack
+from hasim.read.redis_values import Values, launch
+from hasim.source import Span
+
+if TYPE_CHECKING:
+    from hasim.errors import Finding
+    from hasim.model import Instance
+    from hasim.read.compose_types import ComposeService
+    from hasim.sim.world import World
+
+# From exec to the open port with a small dataset. Source: measured on 7.0.15 (an idle machine),
+# 10 to 50 ms; profile.yaml's `boot` replaces it.
+START_S = 0.03
+
+
+class RedisComponent(Component):
+    """One redis-server process."""
+
+    kind = "redis"
+    reads = ("redis.conf", "command of the compose service")
+
+    def recognises(self, service: ComposeService) -> bool:
+        start = launch(service, service.span)
+        return start is not None and not start.sentinel
+
+    def configure(self, one: Placed, folder: Folder) -> Configured:
+        """redis.conf if one is named, then the flags of the command."""
+        here = one.instance.span or Span(one.name, 1, 1)
+        start = launch(one.service, here)
+        if start is None:
+            return Configured(RedisConfig(), ports=(6379,))
+        values, failures, rewritable = Values(f"redis.{one.name}"), [], False
+        if start.path:
+            found = folder.mounted(one, start.copied or start.path)
+            text = folder.text(found[0]) if found else None
+            if found is None or text is None:
+                reason = f"can't open config file '{start.path}'"
+                failures.append(BootFailure(one.name, reason, here))
+            else:
+                values.read_file(text, found[0])
+                rewritable = start.keeps if start.copied else not found[1]
+        values.lines += start.flags
+        config = meaning(values, start, rewritable)
+        failures += [BootFailure(one.name, reason, span) for reason, span in values.refused]
+        return Configured(
+            config=config,
+            findings=tuple(values.findings),
+            knobs=tuple(values.knobs),
+            failures=tuple(failures),
+            ports=(config.port,),
+            dials=(config.replicaof,) if config.replicaof else (),
+        )
+
+    def station(self, service: Service, instance: Instance) -> Service:
+        """One thread serves all commands; the event loop accepts at once."""
+        config = instance.config or RedisConfig()
+        backlog = min(service.backlog, config.tcp_backlog)
+        return replace(service, workers=1, mode="async", backlog=backlog)
+
+    def daemon(self, p: Process, world: World, machine: Machine) -> Generator:
+        """Load, listen, take the role, and leave at a signal."""
+        from hasim.components.redis.server import Server
+
+        container = machine.containers[p.instance]
+        config = container.spec.config or RedisConfig()
+        boot_s = START_S
+        if container.service is not None and container.service.boot.kind != "const":
+            boot = container.service.boot
+            boot_s = machine.sample(boot, f"boot {p.instance}", p.epoch, "boot")
+        elif container.service is not None and container.service.boot.a:
+            boot_s = container.service.boot.a
+        yield world.seconds(boot_s)
+        yield from p.awake()
+        if not p.alive:
+            return
+        server = p.data = Server(p, world, machine, config)
+        machine.notice(p.instance, lambda: _ended(server))
+        machine.listen(p, True, server.say("Ready to accept connections", "", container.blame))
+        server.begin()
+        server.changed()
+        _show(machine, p.instance)
+        while p.alive:
+            yield p.env.any_of([p.bell, p.ended])
+            yield from p.awake()
+            if p.alive and p.inbox:
+                what, cause = p.take()
+                if what in ("SIGTERM", "SIGINT"):
+                    mark = server.say("User requested shutdown...", what, cause)
+                    server.graceful = True
+                    machine.exit(p, 0, mark)
+
+    def settled(self, p: Process, machine: Machine) -> bool:
+        """A replica streams; a master has begun to take writes or waits for its replicas."""
+        server = p.data
+        if server is None:
+            return False
+        return server.role == "master" or server.follower.up or server.follower.hopeless
+
+    def lint(self, stack: Stack) -> Iterable[Finding]:
+        from hasim.components.redis.lint import lint
+
+        return lint(stack)
+
+
+def _ended(server) -> None:
+    """The process is gone: once, what is on disk stays."""
+    if not server.p.alive and not server.left:
+        server.left = True
+        host = server.machine.containers[server.name].spec.host
+        server.leave(server.graceful, not server.machine.powered(host))
+
+
+def _show(machine: Machine, name: str) -> None:
+    """Gauges of redis_exporter."""
+
+    def server():
+        p = machine.containers[name].process
+        return None if p is None or p.frozen else p.data
+
+    def up() -> float:
+        return float(server() is not None)
+
+    def replicas() -> float | None:
+        one = server()
+        return None if one is None else float(len(one.replicas))
+
+    def link() -> float | None:
+        one = server()
+        return None if one is None or one.follower is None else float(one.follower.up)
+
+    def master() -> float | None:
+        one = server()
+        return None if one is None else float(one.role == "master")
+
+    for metric, read in (
+        ("redis_up", up),
+        ("redis_connected_slaves", replicas),
+        ("redis_master_link_up", link),
+        ("redis_is_master", master),
+    ):
+        machine.gauges[name, metric, ()] = read
+
+
+COMPONENT = RedisComponent()

@@ -1,0 +1,194 @@
+"""One Sentinel's connection to one instance: pings, replies, silence, reconnects.
+
+Nothing here is an event: a Link is brought up to date when its Sentinel looks at it. Times are ns.
+Source: src/sentinel.c 7.0.15 (instanceLink, sentinelReconnectInstance, sentinelSendPing,
+sentinelPingReplyCallback); reference/redis-sentinel.md sections 2, 3 and 13.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hasim.sim.world import CONNECTS, NO_ROUTE, REFUSED, SILENT
+
+MS = 1_000_000
+NEVER = -(10**18)
+FAR = 10**18
+
+RECONNECT_NS = 1000 * MS  # source: sentinel.c, SENTINEL_PING_PERIOD (constant, not down-after)
+MIN_LINK_NS = 15_000 * MS  # source: sentinel.c, SENTINEL_MIN_LINK_RECONNECT_PERIOD
+
+# SYN retransmits of one connect(), s after it. Source: Linux ip-sysctl, tcp_syn_linear_timeouts 4
+# (6.5 and later); measured, each about 22 ms late (tests/measured/README.md).
+SYN_S = (1.022, 2.044, 3.066, 4.088, 5.11, 7.132, 11.154)
+NO_ROUTE_NS = 3000 * MS  # source: arp(7), three probes a second apart
+# Retransmits of data. Source: Linux, first after about 0.2 s, each wait twice the one before.
+RTO_NS = 216 * MS
+RTO_MAX_NS = 120_000 * MS
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a Sentinel's packets to an instance meet: reach, and the process that answers."""
+
+    reach: int
+    process: Any = None
+    frozen: bool = False
+
+    @property
+    def answers(self) -> bool:
+        """Is a request answered?"""
+        return self.reach == CONNECTS and self.process is not None and not self.frozen
+
+
+@dataclass(slots=True)
+class Link:
+    """The command connection (the pub/sub connection shares its fate).
+
+    queued: what waits in a socket of ours or theirs -> when it was first sent. due: the arrival of
+    the reply by kind of request ("ping", "info", "pub"). calls: commands with an effect that wait.
+    """
+
+    born: int
+    disconnected: bool = True
+    open: bool = False
+    process: Any = None
+    last_reconn: int = NEVER
+    conn_time: int = 0
+    opens_at: int = FAR
+    fails_at: int = FAR
+    act_ping: int = 0
+    last_ping: int = NEVER
+    last_pong: int = 0
+    last_avail: int = 0
+    queued: dict[str, int] = field(default_factory=dict)
+    due: dict[str, int] = field(default_factory=dict)
+    calls: list[Callable[[], None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        # the clock of S_DOWN runs from the start, should no connection ever come about
+        self.act_ping = self.last_pong = self.last_avail = self.born
+
+    def reconnect(self, t: int, view: View, rtt: int) -> bool:
+        """Open the link if it is closed and a second has passed; a PING is queued at once."""
+        if not self.disconnected or t - self.last_reconn < RECONNECT_NS:
+            return False
+        self.last_reconn = self.conn_time = t
+        self.disconnected, self.open, self.process = False, False, None
+        self._connecting(t, t, view, rtt)
+        self.ping(t, view, rtt)
+        return True
+
+    def _connecting(self, sent: int, t: int, view: View, rtt: int) -> None:
+        """When the SYN that goes out at `sent` or later is answered, as things stand at t."""
+        self.opens_at = self.fails_at = FAR
+        if view.reach == CONNECTS:
+            self.opens_at = sent + rtt
+        elif view.reach == REFUSED:
+            self.fails_at = sent + rtt
+        elif view.reach == NO_ROUTE:
+            self.fails_at = max(t, self.conn_time + NO_ROUTE_NS)
+
+    def ping(self, t: int, view: View, rtt: int) -> None:
+        """Send a PING; the clock of S_DOWN starts if no other is outstanding."""
+        self.last_ping = t
+        if self.act_ping == 0:
+            self.act_ping = t
+        self.send("ping", t, view, rtt)
+
+    def send(self, kind: str, t: int, view: View, rtt: int) -> None:
+        """Send a request whose reply is told by `arrivals`."""
+        if self.disconnected:
+            return
+        if self.open and view.answers and view.process is self.process:
+            self.due.setdefault(kind, t + rtt)
+        else:
+            self.queued.setdefault(kind, t)
+
+    def close(self) -> None:
+        """The connection is gone at our end; what waited is lost. act_ping goes on."""
+        self.disconnected, self.open, self.process = True, False, None
+        self.opens_at = self.fails_at = FAR
+        self.queued.clear()
+        self.due.clear()
+        self.calls.clear()
+
+    def settle(self, t: int, view: View, rtt: int) -> None:
+        """Connects that have come about or failed by t."""
+        if self.fails_at <= t:
+            self.close()
+        elif self.opens_at <= t:
+            opened, self.opens_at = self.opens_at, FAR
+            self.open, self.process = True, view.process
+            if view.answers:
+                self._flush(opened + rtt)
+
+    def _flush(self, arrival: int) -> None:
+        for kind in self.queued:
+            self.due.setdefault(kind, arrival)
+        self.queued.clear()
+
+    def pong(self, t: int) -> None:
+        """A valid reply to a PING."""
+        self.last_pong = self.last_avail = t
+        self.act_ping = 0
+
+    def recycle(self, t: int, down_after: int) -> None:
+        """Close an old link on which a PING has been waiting for half of down-after."""
+        half = down_after // 2
+        waited = self.act_ping and t - self.act_ping > half and t - self.last_pong > half
+        if not self.disconnected and waited and t - self.conn_time > MIN_LINK_NS:
+            self.close()
+
+    def changed(self, t: int, old: View, new: View, rtt: int) -> list[Callable[[], None]]:
+        """The other end or the way to it has changed; returns commands that now arrive."""
+        if self.disconnected:
+            return []
+        if not self.open:
+            if new.reach == CONNECTS and self.opens_at < FAR:
+                return []
+            self._connecting(self._next_syn(t), t, new, rtt)
+            return []
+        if new.process is not self.process:
+            heard = REFUSED in (old.reach, new.reach) or CONNECTS in (old.reach, new.reach)
+            if heard:  # FIN or RST of the old process, or an RST to the next packet
+                self.close()
+            else:
+                self._hold(t)
+            return []
+        if not new.answers:
+            self._hold(t)
+        elif not old.answers:
+            first = min(self.queued.values(), default=t)
+            silent = old.reach in (SILENT, NO_ROUTE)
+            self._flush((self._retransmit(first, t) if silent else t) + rtt)
+            calls, self.calls = self.calls, []
+            return calls
+        return []
+
+    def _hold(self, t: int) -> None:
+        """No reply comes any more: requests under way wait for better times."""
+        for kind, arrival in tuple(self.due.items()):
+            if arrival > t:
+                del self.due[kind]
+                self.queued.setdefault(kind, t)
+
+    def _next_syn(self, t: int) -> int:
+        for at_s in SYN_S:
+            at = self.conn_time + round(at_s * 1000) * MS
+            if at >= t:
+                return at
+        return FAR
+
+    def _retransmit(self, sent: int, t: int) -> int:
+        """The first retransmit at or after t of what was first sent at `sent`."""
+        at, gap = sent, RTO_NS
+        while at < t:
+            at, gap = at + gap, min(2 * gap, RTO_MAX_NS)
+        return at
+
+    def answer_comes(self, view: View) -> bool:
+        """Is a reply under way, or a connection to somebody who answers?"""
+        return bool(self.due) or (self.opens_at < FAR and view.answers)

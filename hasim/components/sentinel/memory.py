@@ -1,0 +1,129 @@
+"""What a Sentinel's file remembers, and who else watches the same master.
+
+Source: src/sentinel.c 7.0.15, sentinelFlushConfig and rewriteConfigSentinelOption; traps measured
+in reference/redis-sentinel.md section 15 (file mounts, shared files).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hasim.components.sentinel.entries import Entry, Master
+
+if TYPE_CHECKING:
+    from hasim.components.sentinel.daemon import Sentinel
+
+
+@dataclass(frozen=True, slots=True)
+class SavedMaster:
+    """What a file says of one master."""
+
+    name: str
+    host: str
+    port: int
+    epoch: int
+    leader_epoch: int
+    slaves: tuple[tuple[str, str, int], ...]
+    sentinels: tuple[tuple[str, str, str, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A Sentinel's file as it was last written."""
+
+    id: str
+    epoch: int
+    masters: dict[str, SavedMaster]
+
+
+def wake_up(sentinel: Sentinel) -> str:
+    """Read the file: the masters, what is known of them, and the identity that is returned."""
+    config, machine = sentinel.config, sentinel.machine
+    key = f"sentinel:{config.state}"
+    saved: Saved | None = machine.disks.get(key) if config.state else None
+    if saved is None:
+        number = int(sentinel.world.draw(sentinel.stream, 0, "myid") * 2**52)
+        saved = Saved(f"{number:013x}{sentinel.name.encode().hex():0>27}"[:40], 0, {})
+        if config.state:
+            machine.disks[key] = saved
+    sentinel.epoch = saved.epoch
+    for one in config.masters:
+        known = saved.masters.get(one.name)
+        name = known.name if known else machine.peer(sentinel.name, one.host, one.port)
+        if name not in machine.containers:
+            continue
+        host, port = (known.host, known.port) if known else (one.host, one.port)
+        entry = Entry("master", name, host, port, sentinel.now, sentinel.named(host))
+        master = Master(one, entry)
+        if known:
+            _recall(sentinel, master, known)
+        sentinel.masters.append(master)
+        sentinel.say("+monitor", f"{master.describe(entry)} quorum {one.quorum}")
+    return saved.id
+
+
+def _recall(sentinel: Sentinel, master: Master, known: SavedMaster) -> None:
+    master.epoch, master.leader_epoch = known.epoch, known.leader_epoch
+    for name, host, port in known.slaves:
+        named = sentinel.named(host)
+        master.slaves[name] = Entry("slave", name, host, port, sentinel.now, named)
+    for peer_id, name, host, port, address in known.sentinels:
+        peer = Entry("sentinel", name, host, port, sentinel.now)
+        peer.id, peer.address = peer_id, address
+        master.sentinels.append(peer)
+
+
+def save(sentinel: Sentinel) -> None:
+    """What a rewrite leaves on disk; nothing where the file cannot be replaced."""
+    if not sentinel.config.state:
+        return
+    masters = {
+        m.name: SavedMaster(
+            m.current.name,
+            m.current.host,
+            m.current.port,
+            m.epoch,
+            m.leader_epoch,
+            tuple(
+                (s.name, s.host, s.port)
+                for s in (*m.slaves.values(), m.entry)
+                if s.name != m.current.name
+            ),
+            tuple((s.id, s.name, s.host, s.port, s.address) for s in m.sentinels),
+        )
+        for m in sentinel.masters
+    }
+    key = f"sentinel:{sentinel.config.state}"
+    sentinel.machine.disks[key] = Saved(sentinel.id, sentinel.epoch, masters)
+
+
+def names_of(sentinel: Sentinel) -> list[str]:
+    """Every other container of this kind that watches a master of the same name."""
+    mine = {m.name for m in sentinel.config.masters}
+    return [
+        name
+        for name, one in sentinel.machine.containers.items()
+        if one.spec.kind == "sentinel"
+        and name != sentinel.name
+        and one.spec.config is not None
+        and mine & {m.name for m in one.spec.config.masters}
+    ]
+
+
+def fellows(sentinel: Sentinel, master: str) -> list[Sentinel]:
+    """The other Sentinel processes that run and watch this master."""
+    out = []
+    for name in names_of(sentinel):
+        p = sentinel.machine.containers[name].process
+        data = p.data if p is not None else None
+        if data is not None and any(m.name == master for m in data.config.masters):
+            out.append(data)
+    return out
+
+
+def watch_fellows(sentinel: Sentinel) -> None:
+    """Hear of what changes in the others: their opinions, epochs, whom they know."""
+    for name in names_of(sentinel):
+        if name not in sentinel.views:
+            sentinel._watch(name)

@@ -1,0 +1,161 @@
+"""When a Sentinel's next tick or reply could have an effect that anybody sees.
+
+Too early costs an event, too late would be wrong: every doubt is answered with the next tick. What
+comes from outside (crash, freeze, silence, another Sentinel's opinion) is told by `poke`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hasim.components.sentinel import down, hello, info, memory
+from hasim.components.sentinel.entries import NONE, Entry, Master
+from hasim.components.sentinel.link import FAR, MS, NEVER
+
+if TYPE_CHECKING:
+    from hasim.components.sentinel.daemon import Sentinel
+
+# Below this down-after even a healthy link comes near S_DOWN between two pings. Source: our choice;
+# pings are up to 1.1 s apart.
+SHORT_NS = 3000 * MS
+
+
+def next_effect(sentinel: Sentinel) -> int | None:
+    """The time of the next possible effect; None: none without a change outside."""
+    best = FAR
+    for master in sentinel.masters:
+        best = min(best, _of_master(sentinel, master))
+        if best <= sentinel.due:
+            break
+    if sentinel.tilt:
+        best = max(best, sentinel.due) if best < FAR else FAR
+        best = min(best, max(sentinel.due, sentinel.tilt_start + 30_000 * MS))
+    arrival = _next_news(sentinel)
+    best = min(best, arrival)
+    return None if best >= FAR else best
+
+
+def _of_master(sentinel: Sentinel, master: Master) -> int:
+    soon = sentinel.due
+    if master.state != NONE:
+        return soon
+    best = _of_opinions(sentinel, master)
+    for entry in master.entries():
+        if best <= soon:
+            return soon
+        best = min(best, _of_down(sentinel, master, entry))
+        if entry.kind != "sentinel":
+            best = min(best, _of_info(sentinel, master, entry))
+    return min(best, _of_hello(sentinel, master))
+
+
+def _of_opinions(sentinel: Sentinel, master: Master) -> int:
+    """O_DOWN, and the next attempt at a failover."""
+    entry, soon, best = master.entry, sentinel.due, FAR
+    count = down.agreeing(master)
+    if (entry.s_down and count >= master.config.quorum) != entry.o_down:
+        return soon
+    if entry.o_down:
+        best = max(soon, master.start + 2 * master.timeout)
+    if not entry.s_down:
+        return best
+    for peer in master.sentinels:
+        view = sentinel.view(peer)
+        hears = not peer.gone and view.answers and hasattr(view.process.data, "thinks_down")
+        if hears and view.process.data.thinks_down(entry.name) != peer.says_down:
+            return soon
+        if not hears and peer.says_down:
+            best = min(best, max(soon, peer.reply + 5000 * MS))
+    return best
+
+
+def _of_down(sentinel: Sentinel, master: Master, entry: Entry) -> int:
+    """The onset or the end of S_DOWN."""
+    soon, view, link = sentinel.due, sentinel.view(entry), entry.link
+    if entry.gone:
+        since = down.clock(entry)
+        if entry.s_down or since is None:
+            return FAR
+        return max(soon, since + master.down_after)
+    if entry.s_down:
+        if down.wrong_role(master, entry, sentinel.now):
+            return FAR
+        return soon if view.answers else FAR
+    best = FAR
+    if entry.kind == "master" and entry.role == "slave":
+        best = max(soon, entry.role_time + master.down_after + down.WRONG_ROLE_NS)
+    since = down.clock(entry)
+    if since is None and not view.answers:  # the next ping is the first without an answer
+        since = link.last_pong + min(1000 * MS, master.down_after)
+    coming = view.answers and master.down_after >= SHORT_NS
+    if since is None or (coming and (link.disconnected or link.answer_comes(view))):
+        return best
+    return min(best, max(soon, since + master.down_after))
+
+
+def _of_info(sentinel: Sentinel, master: Master, entry: Entry) -> int:
+    """An INFO that will say something new, or about which something is to be done."""
+    view, node, soon = sentinel.view(entry), sentinel.nodes.get(entry.name), sentinel.due
+    if node is None or not view.answers or not _unread(sentinel, master, entry, node):
+        return FAR
+    link = entry.link
+    if "info" in link.due:
+        return link.due["info"]
+    if link.disconnected or not link.open or entry.info == NEVER or "info" in link.queued:
+        return min(soon, link.opens_at)
+    return max(soon, entry.info + info.period(master, entry))
+
+
+def _unread(sentinel: Sentinel, master: Master, entry: Entry, node) -> bool:
+    if (entry.run_id, entry.role) != (node.run_id, node.role):
+        return True
+    if entry.kind == "master":
+        known = {*master.slaves, entry.name}
+        return any(name not in known for name, _, _ in node.replicas)
+    if entry.role == "master":
+        return True
+    if (entry.master, entry.link_up) != (node.master, node.link_up):
+        return True
+    return bool(entry.reconf in ("sent", "inprog")) or info.wrong_master(sentinel, master, entry)
+
+
+def _of_hello(sentinel: Sentinel, master: Master) -> int:
+    """A hello that will tell somebody something new."""
+    best = FAR
+    if sentinel.tilt:
+        return best
+    for fellow in memory.fellows(sentinel, master.name):
+        if not hello.news(sentinel, master, fellow):
+            continue
+        for entry in master.entries():
+            if entry.kind == "sentinel":
+                usable = entry.name == fellow.name and sentinel.view(entry).answers
+            else:
+                theirs = fellow.views.get(entry.name)
+                usable = sentinel.view(entry).answers and theirs is not None and theirs.answers
+            if usable and not entry.gone:
+                best = min(best, max(sentinel.due, entry.pub + 2000 * MS))
+    return best
+
+
+def _next_news(sentinel: Sentinel) -> int:
+    """An INFO under way that matters is read when it arrives, not at the next tick."""
+    best = FAR
+    for master in sentinel.masters:
+        for entry in master.entries():
+            link = entry.link
+            arrival = link.opens_at if "info" in link.queued else link.due.get("info", FAR)
+            if arrival < FAR and entry.kind != "sentinel":
+                node = sentinel.nodes.get(entry.name)
+                if node is not None and (
+                    master.state != NONE or _unread(sentinel, master, entry, node)
+                ):
+                    best = min(best, arrival)
+    return best
+
+
+def everything(sentinel: Sentinel) -> int:
+    """The next tick or reply, whether it matters or not (for tests)."""
+    links = [e.link for m in sentinel.masters for e in m.entries()]
+    replies = (t for x in links for t in (*x.due.values(), x.opens_at, x.fails_at))
+    return min(sentinel.due, min(replies, default=FAR))

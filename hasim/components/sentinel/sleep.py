@@ -1,0 +1,78 @@
+"""After a long sleep: the state of the timers is drawn, the last seconds are replayed.
+
+While nothing happens, the age of the last ping, INFO and hello is uniform over its period, one
+phase for all instances of a Sentinel (they were all found in the same tick).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hasim.components.sentinel import info
+from hasim.components.sentinel.link import FAR, MIN_LINK_NS, MS, NO_ROUTE_NS, RECONNECT_NS
+from hasim.sim.world import NO_ROUTE, NS, REFUSED
+
+if TYPE_CHECKING:
+    from hasim.components.sentinel.daemon import Sentinel
+    from hasim.components.sentinel.entries import Entry, Master
+
+LONG_NS = 15_000 * MS  # a sleep above this is not replayed as a whole; our choice
+REPLAY_NS = 3000 * MS  # of it, this much is; more than two of every period but INFO's
+TICK_NS = 71_300_000  # source: reference/redis-sentinel.md section 0, the mean timer period
+
+
+def jump(sentinel: Sentinel, now: int) -> None:
+    """Be in a moment some seconds before now, with phases drawn for this sleep."""
+    sentinel.ticks += 1
+    start, pinned = now - REPLAY_NS, _pin(sentinel, now)
+    draws = {k: sentinel.draw(f"age of {k}") for k in ("tick", "ping", "info", "pub", "try")}
+    if pinned is not None:
+        start = pinned
+        draws = dict.fromkeys(draws, 1.0) | {"tick": 0.0}
+    sentinel.due = start + round(draws["tick"] * TICK_NS)
+    sentinel.previous = start - round((1 - draws["tick"]) * TICK_NS)
+    sentinel.now = start
+    for master in sentinel.masters:
+        for entry in master.entries():
+            _place(sentinel, master, entry, start, draws)
+
+
+def _pin(sentinel: Sentinel, now: int) -> int | None:
+    """`phases: {sentinel-1: 3.2}`: its tick at 3.2 s of the load sends everything."""
+    pin = sentinel.world.scenario.phases.get(sentinel.name)
+    if pin is None:
+        return None
+    at = sentinel.world.start_ns + round(pin * NS)
+    return at if now - LONG_NS <= at <= now else None
+
+
+def _place(
+    sentinel: Sentinel, master: Master, entry: Entry, start: int, draws: dict[str, float]
+) -> None:
+    link, view = entry.link, sentinel.view(entry)
+
+    def age(kind: str, period: int) -> int:
+        return round(draws[kind] * (period + TICK_NS // 2 + sentinel.delay(entry.name)))
+
+    entry.reply = start - age("ping", RECONNECT_NS)
+    healthy = link.open and view.answers and view.process is link.process and not link.queued
+    if healthy:
+        link.due.clear()
+        link.act_ping = 0
+        link.last_pong = link.last_avail = start - age("ping", RECONNECT_NS)
+        link.last_ping = link.last_pong - sentinel.delay(entry.name)
+        entry.pub = start - age("pub", 2 * RECONNECT_NS)
+        if entry.kind != "sentinel":
+            entry.info = start - age("info", info.period(master, entry))
+        return
+    link.last_reconn = start - age("try", RECONNECT_NS)
+    if view.reach == NO_ROUTE:
+        link.conn_time = start - age("try", NO_ROUTE_NS)
+        if not link.disconnected:
+            link.fails_at = link.conn_time + NO_ROUTE_NS
+    elif view.reach == REFUSED:
+        link.close()
+    else:
+        link.conn_time = start - age("try", MIN_LINK_NS)
+    if link.opens_at < FAR:
+        link.opens_at = min(link.opens_at, start)
