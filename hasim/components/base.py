@@ -242,6 +242,9 @@ class Machine(Protocol):
         """The share of packets from one host to another that is lost (fault `loss`)."""
         ...
 
+    def on_loss(self, call: Callable[[], None]) -> None:
+        """call() when such a share changes."""
+
     def bandwidth_bytes_s(self, source: str, target: str) -> float:
         """What bulk transfer from one instance to another gets; inf: nothing says so."""
         ...

@@ -313,6 +313,10 @@ class Machine:
         """The share of packets from one host to another that is lost."""
         return self.network.lost(source, target)
 
+    def on_loss(self, call: Callable[[], None]) -> None:
+        """call() when a share of lost packets changes."""
+        self.network.loss_calls.append(call)
+
     def bandwidth_bytes_s(self, source: str, target: str) -> float:
         """What bulk transfer between two instances gets; inf: nothing says so."""
         return self.network.rate(*(self.containers[n].spec.host for n in (source, target)))

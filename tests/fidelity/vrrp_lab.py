@@ -83,7 +83,10 @@ class Lab:
         self.moves: list[tuple[float, str | None]] = []
         self.machine.vip_watchers.append(self._moved)
         self.world.env.run(until=boot(self.world, self.machine))
+        booted = self.when("Entering MASTER STATE", "a", -(10.0**9))
         self.world.start_ns = int(self.world.env.now)
+        # when a's adverts began, on the clock of the load
+        self.began = round(booted[0] + 10**6 - self.world.start_ns / 1e9, 9) if booted else 0.0
         self.faults = Faults(self.world, self.machine)
         self.faults.start()
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hasim.components.base import Machine
     from hasim.sim.world import World
 
+NS = 1_000_000_000  # source: definition
 # How long a client goes on sending to a hardware address that no longer answers: its neighbour
 # entry stays reachable, waits, probes, fails. Source: arp(7), base_reachable_time 30 s times
 # 0.5..1.5, delay_first_probe_time 5 s, ucast_solicit 3 times retrans_time 1 s; measured 43.6, 46.1
@@ -29,9 +30,13 @@ class Address:
         self.hosts: list[str] = []
         self.used = ""  # the host whose hardware address the clients know
         self._round = 0
+        self._refreshed: dict[str, tuple[int, int]] = {}
 
-    def add(self, host: str) -> None:
-        """The host configures the address on its interface."""
+    def add(self, host: str, refresh_s: float = 0.0) -> None:
+        """The host configures the address on its interface; refresh_s: it repeats its gratuitous
+        ARP that often (0: never).
+        """
+        self._refreshed[host] = int(self.world.env.now), round(refresh_s * NS)
         if host not in self.hosts:
             self.hosts.append(host)
 
@@ -58,6 +63,24 @@ class Address:
         self.machine.move_vip(self.text, holds, cause)
         if holds is None and self.hosts:
             self.world.spawn(self._revalidated(self._round, cause), f"neighbour {self.text}")
+            for host in self.hosts:
+                self._refresh(host, self._round, cause)
+
+    def _refresh(self, host: str, number: int, cause: int) -> None:
+        """garp_master_refresh. Source: keepalived.conf(5)."""
+        since, step = self._refreshed[host]
+        if step == 0:
+            return
+        now = int(self.world.env.now)
+        timer = self.world.env.timeout(step - (now - since) % step)
+        timer.callbacks.append(lambda _: self._repeat(host, number, cause))
+
+    def _repeat(self, host: str, number: int, cause: int) -> None:
+        if number == self._round and host in self.hosts and self.used not in self.hosts:
+            if self.machine.passes(host, ""):
+                self.announce(host, cause)
+            else:
+                self._refresh(host, number, cause)
 
     def _revalidated(self, number: int, cause: int) -> Any:
         """Some host has the address, but the clients send to another one: in the end their entry

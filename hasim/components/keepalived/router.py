@@ -170,7 +170,7 @@ class Router:
         self.state, self.short = BACKUP, False
         self.last_ns = int(self.world.env.now)
         self._preempt_ns = -1
-        self.segment.refresh(cause)
+        self.segment.listen(self, cause)
         if self.vrrp.priority > HIGHEST:
             self._become_master(cause)  # the owner of the address waits for nobody
         else:
@@ -198,7 +198,7 @@ class Router:
         self._timer += 1
         self.advert_s = self.vrrp.advert_s
         for one in self.addresses:
-            one.add(self.host)
+            one.add(self.host, self.vrrp.garp_refresh_s)
         self._announce(cause)
         delay_ns = round(self.vrrp.garp_delay_s * NS)
         if delay_ns:

@@ -4,9 +4,10 @@ when. One for a replication.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hasim.components.keepalived.router import BACKUP, MASTER, Router
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from hasim.components.base import Machine
     from hasim.components.keepalived.node import Node
     from hasim.sim.world import World
+
+MS = 1_000_000  # source: definition
+# How far a run of lost adverts is looked for at once. Source: our choice.
+AHEAD = 1000
 
 
 @dataclass(slots=True)
@@ -34,6 +39,7 @@ class Segment:
         self.nodes: dict[str, Node] = {}
         self.ears: list[Ear] = []
         self._known: list[str] = []
+        machine.on_loss(self._loss_changed)
         self._virtual = {
             a
             for c in machine.containers.values()
@@ -122,13 +128,67 @@ class Segment:
                 self._silent(ear, cause)
 
     def _await(self, ear: Ear, at_ns: int, cause: int) -> None:
-        number = ear.number
-        timer = self.world.env.timeout(at_ns - int(self.world.env.now))
-        timer.callbacks.append(lambda _: self._arrives(ear, number, cause))
+        self._later(at_ns, self._arrives, ear, ear.number, cause)
 
     def _arrives(self, ear: Ear, number: int, cause: int) -> None:
-        if ear.on and ear.number == number:
-            ear.receiver.hears(ear.sender, cause)
+        if not ear.on or ear.number != number:
+            return
+        now = int(self.world.env.now)
+        if self._is_lost(ear, now):
+            self._await(ear, ear.sender.next_advert(now), cause)
+            return
+        ear.receiver.hears(ear.sender, cause)
+        if ear.on and ear.number == number and ear.sender in ear.receiver.heard:
+            self._look_ahead(ear, now, cause)
+
+    # ---- lost adverts --------------------------------------------------------------------------
+    def _is_lost(self, ear: Ear, t_ns: int) -> bool:
+        share = self.machine.lost(ear.sender.host, ear.receiver.host)
+        name = f"advert {ear.sender.instance} {ear.sender.vrrp.name}>{ear.receiver.instance}"
+        return share > 0 and self.world.draw(name, t_ns // MS, "lost") < share
+
+    def _look_ahead(self, ear: Ear, last_ns: int, cause: int) -> None:
+        """Find the next run of lost adverts that outlasts the timer; no event before it."""
+        if self.machine.lost(ear.sender.host, ear.receiver.host) == 0:
+            return
+        s, number, at_ns = ear.sender, ear.number, last_ns
+        for _ in range(AHEAD):
+            at_ns = s.next_advert(at_ns)
+            if at_ns > last_ns + ear.receiver.down_ns():
+                self._later(last_ns + ear.receiver.down_ns(), self._missed, ear, number, last_ns)
+                return
+            if not self._is_lost(ear, at_ns):
+                last_ns = at_ns
+        self._later(last_ns, self._go_on, ear, number, cause)
+
+    def _go_on(self, ear: Ear, number: int, cause: int) -> None:
+        if ear.on and ear.number == number and ear.sender in ear.receiver.heard:
+            self._look_ahead(ear, int(self.world.env.now), cause)
+
+    def _missed(self, ear: Ear, number: int, last_ns: int) -> None:
+        """The timer of the receiver ends before another advert gets through."""
+        if not ear.on or ear.number != number or ear.sender not in ear.receiver.heard:
+            return
+        from hasim.sim.world import Edge
+
+        spec, other = (self.machine.containers[r.instance].spec for r in (ear.sender, ear.receiver))
+        cause = self.machine.blame(Edge(spec.name, other.name, "", "host", spec.host, other.host))
+        ear.number += 1
+        self._await(ear, ear.sender.next_advert(int(self.world.env.now)), cause)
+        ear.receiver.gone(ear.sender, last_ns, cause)
+
+    def _later(self, at_ns: int, call: Callable[..., None], *arguments: Any) -> None:
+        timer = self.world.env.timeout(at_ns - int(self.world.env.now))
+        timer.callbacks.append(lambda _: call(*arguments))
+
+    def _loss_changed(self) -> None:
+        """What was found ahead does not hold any more: hear everybody anew."""
+        now = int(self.world.env.now)
+        for ear in self.ears:
+            if ear.on:
+                ear.number += 1
+                self._await(ear, ear.sender.next_advert(now), -1)
+                ear.receiver.gone(ear.sender, ear.sender.last_advert(now), -1)
 
     def _silent(self, ear: Ear, cause: int) -> None:
         ear.on, ear.number = False, ear.number + 1
@@ -152,13 +212,21 @@ class Segment:
                 continue
             if self.machine.passes(sender.host, r.host):
                 ear.on, ear.number = True, ear.number + 1
-                r.hears(sender, cause)
+                self._arrives(ear, ear.number, cause)
 
     def goodbye(self, sender: Router, cause: int) -> None:
         """An advert of priority 0, which a dead link swallows."""
         for ear in self.ears:
             if ear.sender is sender and ear.on:
                 ear.receiver.farewell(sender, cause)
+
+    def listen(self, receiver: Router, cause: int) -> None:
+        """The router was deaf to adverts and is so no longer."""
+        now = int(self.world.env.now)
+        for ear in self.ears:
+            if ear.receiver is receiver and ear.on:
+                ear.number += 1
+                self._await(ear, ear.sender.next_advert(now), cause)
 
     def unread(self, receiver: Router, cause: int) -> None:
         """The router reads what came while its process was stopped."""
