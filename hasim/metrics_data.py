@@ -32,8 +32,7 @@ NOTICED = {
     "vrrp": MASTER,
     "alert": re.compile(r"ALERTS firing"),
 }
-# What its node's exporter shows of a replica's delay.
-LAG = ("pg_replication_lag_seconds", "redis_connected_slave_lag_seconds")
+LAG = "replication_lag"  # the gauge of every replica's true delay
 # Faults after which the other nodes cannot take a leader for alive.
 DEADLY = {
     "stop", "crash", "kill", "docker-kill", "kill-process", "power-off", "pause", "blackhole",
@@ -255,7 +254,7 @@ def replication_lag(view: View, tags: Tags) -> Sample:
     columns = [
         column
         for (name, metric, _), column in view.trace.gauges.items()
-        if metric in LAG and _shows(view, name, tags)
+        if metric == LAG and _shows(view, name, tags)
     ]
     if not columns:
         return Sample()

@@ -25,7 +25,7 @@ NEEDS = {  # metric -> (kinds of which one must be there, how to say it)
     "false_failovers": (("sentinel", "patroni", "keepalived"), "Sentinel, Patroni or keepalived"),
     "split_brain_seconds": (DATABASES, "PostgreSQL or Redis"),
     "acked_writes_lost": (DATABASES, "PostgreSQL or Redis"),
-    "replication_lag": (DATABASES, "PostgreSQL or Redis"),
+    "replication_lag": (("postgres", "patroni"), "PostgreSQL"),
     "db_refused_connections": (("postgres", "patroni"), "PostgreSQL"),
     "alert_fired": (("prometheus",), "alerting rule"),
 }

@@ -194,8 +194,8 @@ def test_the_lag_is_that_of_the_furthest_replica_each_second() -> None:
     seconds = np.arange(400.0)
     gone = np.where(seconds < 200, 3.0, np.nan)
     gauges = {
-        ("pg-2.postgres", "pg_replication_lag_seconds", ()): np.where(seconds == 150, 80.0, 1.0),
-        ("pg-3.postgres", "pg_replication_lag_seconds", ()): gone,
+        ("pg-2.postgres", "replication_lag", ()): np.where(seconds == 150, 80.0, 1.0),
+        ("pg-3.postgres", "replication_lag", ()): gone,
         ("pg-3.postgres", "pg_up", ()): seconds,
     }
     v = view(gauges=gauges)

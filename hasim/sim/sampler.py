@@ -10,7 +10,7 @@ from hasim.sim.engine import Engine
 from hasim.sim.instances import Machine
 from hasim.sim.kernel import door
 from hasim.sim.kernel import layout as L
-from hasim.sim.trace import BUCKETS, Labels, bucket_edges_s
+from hasim.sim.trace import BUCKETS, SAMPLED_GAUGES, Labels, bucket_edges_s
 from hasim.sim.world import NS
 
 COLUMNS = {  # name -> which rows it has a column for
@@ -72,6 +72,8 @@ class Sampler:
     def _read_gauges(self, t: int) -> None:
         """What the daemons would show at /metrics now; nan where nobody answers."""
         for name, read in self.machine.gauges.items():
+            if name[1] not in SAMPLED_GAUGES:
+                continue
             value = read()
             if name not in self.gauges:
                 self.gauges[name] = np.full(self.seconds, np.nan)

@@ -29,6 +29,12 @@ SHOWN: dict[str, dict[str, tuple[str, ...]]] = {
         "redis_connected_slaves": (),
         "redis_master_link_up": (),
     },
+    "sentinel": {
+        "redis_sentinel_master_status": ("master_name",),
+        "redis_sentinel_master_slaves": ("master_name",),
+        "redis_sentinel_master_sentinels": ("master_name",),
+        "redis_sentinel_master_ok_sentinels": ("master_name",),
+    },
 }
 
 # Kinds that have no /metrics of their own: an exporter beside them answers, and answers on when
