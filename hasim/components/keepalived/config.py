@@ -283,7 +283,7 @@ def _instance(
         unicast=bool(peers),
         addresses=addresses,
         tracks=tracks,
-        secret=_secret(entry),
+        secret=_secret(entry, name, values["version"], notes),
         span=entry.words[-1].span,
         end=entry.end,
         where=where,
@@ -380,10 +380,14 @@ def _tracks(
     return tuple(out)
 
 
-def _secret(entry: Entry) -> str:
+def _secret(entry: Entry, name: str, version: int, notes: Notes) -> str:
     """A digest of auth_type and auth_pass: only equality matters. Source: man page, 8 bytes."""
-    parts = []
-    for block in entry.get("authentication"):
+    parts: list[str] = []
+    blocks = entry.get("authentication")
+    if blocks and version == 3:
+        notes.error(f"({name}) VRRP version 3 has no authentication: ignored", blocks[0].span)
+        return ""
+    for block in blocks:
         parts += [e.words[1].text[:8] for e in block.block or () if len(e.words) > 1]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest() if parts else ""
 

@@ -64,9 +64,7 @@ def _pair(members: list[Member], stack: Stack) -> Iterator[Finding]:
     """What the nodes of one virtual router must agree or differ on."""
     first, one = members[0]
     if len(members) == 1:
-        text = (
-            f"({one.name}) no other node has virtual_router_id {one.router_id}: nobody takes over"
-        )
+        text = f"({one.name}) virtual_router_id {one.router_id} has one node: nobody takes over"
         yield _warn("HA176", text, one.span)
         return
     for _, other in members[1:]:
