@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from hasim.components.base import request
-from hasim.components.postgres.config import BACKUP_BYTES, BACKUP_BYTES_S
+from hasim.components.postgres.backup import base_backup
 from hasim.components.postgres.datadir import exists
 from hasim.components.postgres.flow import Flow
 from hasim.components.postgres.primary import Primary
@@ -17,16 +16,11 @@ from hasim.components.postgres.receiver import Receiver
 from hasim.components.postgres.senders import add_slot
 
 if TYPE_CHECKING:
-    from hasim.components.base import Process
     from hasim.components.postgres.server import Postmaster
-    from hasim.lineage import Position
 
 # The postmaster and its startup process until a cleanly stopped server takes connections. Source:
 # measured for the simulator, PostgreSQL 15: 0.05 to 0.15 s, 10 starts.
 START_S = 0.08
-
-# Walsenders that a base backup takes. Source: pg_basebackup, `-X stream` is the default.
-BACKUP_SENDERS = 2
 
 
 def start(server: Postmaster) -> Generator:
@@ -38,7 +32,7 @@ def start(server: Postmaster) -> Generator:
         return
     if not exists(server.machine, server.name):
         if config.backup is not None or config.standby:
-            yield from _base_backup(server)
+            yield from base_backup(server)
         else:
             yield server.world.seconds(config.first_start_s)
             disk.system = config.system or server.name
@@ -97,56 +91,3 @@ def follow(server: Postmaster) -> None:
     if upstream:
         server.receiver = Receiver(server, upstream)
         server.world.spawn(server.receiver.run(), f"walreceiver {server.name}")
-
-
-def _base_backup(server: Postmaster) -> Generator:
-    """pg_basebackup from the upstream; without one there is no directory and the server exits."""
-    p, disk = server.p, server.disk
-    upstream = server.upstream()
-    answer: tuple = ("no such host", None)
-    if upstream in server.machine.containers:
-        answer = yield from request(server.machine, p, upstream, lambda peer: _offer(server, peer))
-    if p.alive and isinstance(answer[1], str) or answer[1] is None:
-        why = answer[1] or f"connection to server at {upstream or '?'} failed: {answer[0]}"
-        mark = server.log("pg_basebackup: error", why, cause=server.blame)
-        if p.alive:
-            server.machine.exit(p, 1, mark)
-        return
-    system, timeline, size = answer[1]
-    yield server.world.seconds(size / min(BACKUP_BYTES_S, server.link_bytes_s(upstream)))
-    yield from p.awake()
-    peer = server.machine.containers[upstream].process
-    if not p.alive:
-        return
-    if peer is None or peer.data is None or not peer.data.ready:
-        mark = server.log("pg_basebackup: error", "could not receive data", cause=server.blame)
-        server.machine.exit(p, 1, mark)
-        return
-    position: Position | None = peer.data.position()
-    disk.system, disk.timeline, disk.position = system, timeline, position
-    disk.standby, disk.follow, disk.clean = server.config.standby, upstream, True
-    server.kept.redo_bytes = server.history.bytes_of(position)
-    server.log("pg_basebackup: base backup completed", cause=server.blame)
-
-
-def _offer(server: Postmaster, peer: Process) -> tuple | str:
-    """The upstream's answer to a base backup: what it is, or why not."""
-    there = peer.data
-    if there is None or not there.ready:
-        return "FATAL: the database system is starting up"
-    if there.config.refuses(server.user) is not None:
-        return (
-            f'FATAL: no pg_hba.conf entry for replication connection, user "{server.user}" (PG-4)'
-        )
-    if len(there.senders.rows) + BACKUP_SENDERS > there.config.get("max_wal_senders"):
-        return "FATAL: number of requested standby connections exceeds max_wal_senders"
-    backup = server.config.backup
-    if backup is not None and backup.slot:
-        if backup.creates_slot and backup.slot in there.kept.slots:
-            return f'ERROR: replication slot "{backup.slot}" already exists'
-        if backup.creates_slot:
-            add_slot(there, backup.slot)
-        if backup.slot not in there.kept.slots:
-            return f'ERROR: replication slot "{backup.slot}" does not exist'
-        there.kept.slots[backup.slot].restart_bytes = there.received_bytes()
-    return there.disk.system, there.timeline, BACKUP_BYTES

@@ -46,6 +46,8 @@ class Stream:
             self._unwatch.append(machine.watch(*pair, lambda _: self.check()))
         if self.flow is not None:
             self.flow.link_bytes_s = self._link_bytes_s
+            if self.flow.received is None:
+                self.flow.set_base(peer.position())
             self.flow.start(lambda t_ns: peer.sent(t_ns, self._late_ns()))
         self.check()
 
