@@ -25,7 +25,7 @@ LATE_S = 0.001  # source: patroni/__main__.py (schedule_next_run: time.sleep(0.0
 # From the start of a cycle to its first request to etcd: queries to its own server, python.
 # Source: measured, reference/measured/postgres-patroni.csv: key gone to lock taken 0.11 s (median
 # of 44 trials), keepalive 0.15 s after the cycle's start.
-WORK_S = 0.09
+WORK_S = 0.1
 # How old its own position is when it asks the others for theirs. Source: assumption; "a few ms",
 # reference/postgres-patroni.md 2.3; two of three races with a living primary ended in deference.
 AGE_S = 0.015

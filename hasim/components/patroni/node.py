@@ -288,6 +288,7 @@ def _main(node: Node, loop: Any, urls: tuple[str, ...]) -> Generator[Any, Any, N
     import simpy
 
     try:
+        _unhang(node)
         low, high = START_S
         yield from node.sleep(low + (high - low) * node.draw("start"))
         while not node.dcs.lease:
@@ -310,6 +311,11 @@ def _main(node: Node, loop: Any, urls: tuple[str, ...]) -> Generator[Any, Any, N
         yield from loop.run()
     except (Gone, simpy.Interrupt):
         return
+
+
+def _unhang(node: Node) -> None:
+    """An earlier process that was killed while it stopped has left its REST port hanging."""
+    node.world.thaw(node.name)
 
 
 def _watch(node: Node) -> Generator[Any, Any, None]:

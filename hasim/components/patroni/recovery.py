@@ -25,8 +25,8 @@ INITDB_S = 2.0
 BACKUP_S = 2.0
 
 # A start in place has a helper process in front. Source: measured, postgres-patroni.csv, pm_kill
-# at low load: outage - (loop_wait - phase) is 0.8 to 1.8 s, the server's own start included.
-HELPER_S = 0.5
+# at low load: outage - (loop_wait - phase) is 0.5 to 1.8 s, 0.3 s of it the server's own start.
+HELPER_S = (0.2, 1.5)
 
 # Single-user crash recovery, and pg_rewind, of little data. Source: measured, postgres-patroni.csv,
 # rejoin_s of node_kill at low load: 6 to 13 s from the return of the node to its replication, a
@@ -134,7 +134,8 @@ def after_recovery(node: Node) -> Steps:
 
 
 def _start_primary(node: Node) -> Steps:
-    yield from node.sleep(HELPER_S)
+    low, high = HELPER_S
+    yield from node.sleep(low + (high - low) * node.draw("helper"))
     yield from node.start_server()
 
 

@@ -92,9 +92,11 @@ class Rest:
 # ---- asked by other members ---------------------------------------------------------------------
 
 
-def status_of(p: Process) -> Status:
-    """GET /patroni at the member that is asked."""
+def status_of(p: Process) -> Any:
+    """GET /patroni at the member that is asked; one that is stopping does not answer."""
     node: Any = p.data
+    if node.stopping:
+        return node.env.event()
     config = node.config
     failed = config.watchdog == "required" and not config.watchdog_device
     if not node.ready or node.state == "stopping":
