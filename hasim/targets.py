@@ -8,6 +8,7 @@ host:host-a  host:a,b  host:*
 users                        the balancers that a kind of user enters through
 redis:master                 who has that role when the fault strikes; postgres:standby[?] one of
                              several; patroni:leader, etcd:leader, keepalived:master
+container:NAME               as the docker command finds it: by the container's name alone
 vip:10.0.0.10                the balancer on the host that answers for the address at that moment
 """
 
@@ -55,6 +56,8 @@ def resolve(
         return _hosts(stack, target[5:], span)
     if target.startswith("vip:"):
         return _vip(stack, target[4:], span)
+    if target.startswith("container:"):
+        return _container(stack, target[10:], span)
     if role := re.fullmatch(r"([a-z]+):([a-z]+)(\[\?\]|\[\*\])?", target):
         return _role(stack, role[1], role[2], role[3] == "[?]", span)
     if "/" in target:
@@ -118,6 +121,20 @@ def _hosts(stack: Stack, text: str, span: Span | None) -> tuple[Selection | None
         for n in wrong
     ]
     return (None if wrong else Selection("host", names)), found
+
+
+def _container(stack: Stack, name: str, span: Span | None) -> tuple[Selection, list[Finding]]:
+    """What `docker stop NAME` stops; nothing if no container is called so (CT-1)."""
+    known = [i.name for i in stack.instances if not i.inside]
+    if name in known:
+        return Selection("instance", (name,)), []
+    text = f"no container is called '{name}': docker says so and does nothing"
+    return Selection("instance", ()), [Finding("warning", "HA220", text, span, _like(name, known))]
+
+
+def _like(name: str, known: list[str]) -> str:
+    """The container that was meant, perhaps."""
+    return did_you_mean(name, known) or next((f"or {k}?" for k in known if name in k), "")
 
 
 def _role(

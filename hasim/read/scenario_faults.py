@@ -38,7 +38,7 @@ VERBS: dict[str, Verb] = {
     "kill-process": Verb("a process below the supervisor dies", ("process",)),
     "power-off": Verb("a host loses power with everything on it"),
     "blackhole": Verb("packets to the target vanish; it stays alive", ("link",)),
-    "pause": Verb("SIGSTOP, a long GC, a deadlock: accepted, never answered"),
+    "pause": Verb("SIGSTOP, a long GC, a deadlock: accepted, never answered", ("process",)),
     "slow": Verb(
         "CPU work takes longer, or answers come later", ("cpu", "latency"), ("cpu", "latency")
     ),

@@ -147,8 +147,12 @@ class DaemonFaults:
     def daemon_problem(self, fault: Fault, targets: Sequence[Target]) -> str:
         """Why the fault would have no effect; "" if it has one."""
         names = self._instances(targets)
+        process = fault.args.get("process", "")
         if fault.do == "kill-process":
-            return self._no_process(names, fault.args.get("process", ""))
+            return self._no_process(names, process)
+        if fault.do == "pause" and process:
+            own = {self.machine.containers[n].spec.kind for n in names}
+            return "" if process in own else self._no_process(names, process)
         method = CALLS.get(fault.do)
         running = [self.machine.containers[n].process for n in with_inner(self.machine, names)]
         if method is None or any(p is None for p in running) or list(self._with(targets, method)):

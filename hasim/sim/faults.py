@@ -15,7 +15,13 @@ from typing import Any
 from hasim.errors import Finding, InputError
 from hasim.model import Stack
 from hasim.scenario import Fault
-from hasim.sim.fault_daemons import DaemonFaults, has_role, health_urls, with_inner
+from hasim.sim.fault_daemons import (
+    DaemonFaults,
+    has_role,
+    health_urls,
+    inner_process,
+    with_inner,
+)
 from hasim.sim.fault_network import NetworkFaults
 from hasim.sim.instances import Machine, quantile
 from hasim.sim.rolling import Plan, RollingUpdate
@@ -103,6 +109,8 @@ class Faults(NetworkFaults, DaemonFaults):
         if fault.lasts is not None:
             lasts_s = quantile(fault.lasts, self.world.draw(f"fault {number}", n, "for"))
         nobody = "all resolvers" if fault.do == "dns" else "nobody at this moment"
+        if fault.target.startswith("container:"):  # source: Docker's own words
+            nobody = f"No such container: {fault.target[10:]}"
         names = ", ".join(name for _, name in targets) or nobody
         cause = self._mark(fault.do, names + _arguments(fault))
         span = [fault.do, fault.target or " | ".join(fault.between), self._now_s(), nan, cause]
@@ -257,14 +265,17 @@ class Faults(NetworkFaults, DaemonFaults):
             self.docker.boot_host(host, mark)
 
     def _do_pause(self, fault: Fault, targets: list[Target], cause: int) -> Repair:
-        held = [(n, self.machine.containers[n].process) for n in self._instances(targets)]
+        """All processes of a container, as `docker pause`; with process: that one alone."""
+        process = fault.args.get("process", "")
+        names = [inner_process(self.machine, n, process) or n for n in self._instances(targets)]
+        held = [(n, self.machine.containers[n].process) for n in names]
         for name, _ in held:
-            self.machine.freeze(name, cause)
+            self.machine.freeze(name, cause, alone=bool(process))
 
         def repair(mark: int) -> None:
             for name, p in held:
                 if p is not None and p is self.machine.containers[name].process:
-                    self.machine.thaw(name, mark)
+                    self.machine.thaw(name, mark, alone=bool(process))
 
         return repair
 

@@ -94,7 +94,7 @@ def behind(one: Instance, stack: Stack, host: str, port: int) -> tuple[Instance 
         for database in behind_it:
             if database.kind in EXPORTERS and EXPORTERS[database.kind][1] == port:
                 return database, True
-    if found is not None:
+    if found is not None and found.kind != "other":  # an exporter's container is no more than that
         return found, False
     on = {h.name for h in stack.hosts if host == h.name or host in h.addresses}
     kinds = [k for k, (_, usual, _) in EXPORTERS.items() if usual == port]
