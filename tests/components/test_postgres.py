@@ -284,3 +284,36 @@ def test_the_station_has_one_worker_per_connection() -> None:
     kind = components()["postgres"]
     one = Instance("pg", "postgres", "h", config=from_parameters({"max_connections": (40, None)}))
     assert kind.station(Service("pg"), one).workers == 40
+
+
+# ---- another upstream ----------------------------------------------------------------------------
+def test_a_standby_turns_to_another_upstream_at_once() -> None:
+    lab = Lab(3).up()
+    lab.world.write("pg-1", 100)
+    lab.run(5)
+    lab.machine.docker.kill("pg-1")
+    lab.run(1)
+    lab.pg("pg-2").promote()
+    lab.run(1)
+    lab.world.write("pg-2", 100)
+    begun = lab.world.now_s
+    lab.pg("pg-3").follow("pg-2")
+    lab.run(3)
+    assert lab.said("started streaming")[-1][0] - begun < 0.1
+    assert lab.pg("pg-2").streaming() == (("pg-3", "streaming", False),)
+    assert lab.pg("pg-3").timeline == 2
+    lab.pg("pg-3").follow("")
+    lab.run(60)
+    assert lab.pg("pg-2").streaming() == ()
+    lab.pg("pg-3").follow("pg-2")
+    lab.run(1)
+    assert lab.pg("pg-2").streaming() == (("pg-3", "streaming", False),)
+
+
+def test_a_standby_may_follow_a_standby() -> None:
+    lab = Lab(3, rtt_s=0.2).up()
+    lab.pg("pg-3").follow("pg-2")
+    lab.world.write("pg-1", 100)
+    lab.run(10)
+    assert lab.pg("pg-2").streaming() == (("pg-3", "streaming", False),)
+    assert lab.pg("pg-3").received.count == pytest.approx(1000 - 20, abs=1)

@@ -36,6 +36,7 @@ class Receiver:
         self.ended = server.world.env.event()
         self._failed_ns: float = -inf
         self._said = ""
+        self._turned = False
         self._tick = 0
 
     @property
@@ -55,7 +56,10 @@ class Receiver:
             wait_ns = self._failed_ns + retry_s * NS - server.now
             if wait_ns > 0 and self.active:
                 yield self._any(server.world.env.timeout(round(wait_ns)))
-            self._failed_ns = server.now
+            if self._turned:
+                self._turned, self._failed_ns = False, -inf
+            else:
+                self._failed_ns = server.now
         if not self.ended.triggered:
             self.ended.succeed()
 
@@ -88,8 +92,8 @@ class Receiver:
     def turn_to(self, upstream: str, cause: int) -> None:
         """Another upstream: the walreceiver is stopped and starts again."""
         if upstream != self.upstream or self.stream is None:
-            self.upstream, self._failed_ns, self._said = upstream, -inf, ""
-            self.server.blame = cause
+            self.upstream, self._turned, self._said = upstream, True, ""
+            self.server.blame = cause if cause >= 0 else self.server.blame
             self._close()
             self.ring()
 
@@ -110,6 +114,9 @@ class Receiver:
     # ---- one attempt -------------------------------------------------------------------------
     def _attempt(self) -> Generator:
         server, upstream = self.server, self.upstream
+        if not upstream:
+            yield self.bell
+            return
         if upstream not in server.machine.containers:
             self._fail("could not translate host name to address")
             return

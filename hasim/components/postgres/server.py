@@ -96,9 +96,18 @@ class Postmaster:
         A commit that waited for a standby was on its way all that time before its answer left.
         """
         if self.primary is None:
-            return self.position()
+            return self._relayed(t_ns - late_ns)
         waited_ns = self.primary.waits_ns
         return self.primary.position_at(min(self.now, t_ns - late_ns + waited_ns))
+
+    def _relayed(self, t_ns: int) -> Position | None:
+        """What this standby had by then and has passed on."""
+        here = self.position()
+        if self.flow is None or self.flow.source is None:
+            return here
+        then = self.flow.source(t_ns)
+        behind = self.history.bytes_of(then) <= self.flow.received_bytes
+        return then if then is not None and behind else here
 
     def streaming(self) -> tuple[tuple[str, str, bool], ...]:
         """pg_stat_replication: (standby, state, is synchronous)."""
@@ -127,10 +136,15 @@ class Postmaster:
         return self.p.ended
 
     def follow(self, upstream: str, cause: int = -1) -> None:
-        """Another primary_conninfo and a reload: the standby streams from there."""
+        """Another primary_conninfo and a reload: the standby streams from there ("": nowhere)."""
+        from hasim.components.postgres.startup import follow
+
         self.disk.follow = upstream
         if self.receiver is not None:
             self.receiver.turn_to(self.resolve(upstream), cause)
+        elif self.flow is not None and upstream:
+            self.blame = cause if cause >= 0 else self.blame
+            follow(self)
 
     def set_sync(self, names: tuple[str, ...], mode: str = "", cause: int = -1) -> None:
         """synchronous_standby_names and a reload. mode: "ANY 1", "FIRST 2", "2", "" for FIRST 1;
