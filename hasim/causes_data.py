@@ -256,12 +256,13 @@ def _left_behind(view: View, fault: FaultSpan, change: Failover) -> Iterator[Cau
 def _address_of(view: View, caller: str, target: Instance) -> tuple[Span | None, str]:
     """Where the caller's environment names the target: (place, ` (REDIS_URL)`)."""
     words = ("URL", "DSN", "URI", "HOST", "ADDR", "CONN", "SERVER")
+    kinds = ("REDIS", "CACHE") if target.kind == "redis" else ("POSTGRES", "DATABASE", "PG", "DB")
     for instance in view.stack.instances:
         if instance.service != caller:
             continue
         for key, origin in instance.where.items():
             name = key.removeprefix("environment.")
-            about = target.kind.upper()[:5] in name.upper() or "DATABASE" in name.upper()
+            about = any(k in name.upper() for k in kinds)
             named = name != key and about and any(w in name.upper() for w in words)
             if named and isinstance(origin, Span):
                 return origin, f" ({name})"
