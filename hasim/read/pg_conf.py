@@ -17,9 +17,9 @@ from hasim.source import Span, Text
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One assignment. value: unquoted. span: its value as written, quotes included.
+    """One assignment. value: unquoted. span: its value as written, inside of the quotes.
 
-    name_span: the parameter's name. quote: whether the value is written in quotes.
+    name_span: the parameter's name. quoted: the value is written in quotes.
     """
 
     name: str
@@ -77,9 +77,8 @@ def _line(
         return
     kind, start, stop = values[0]
     raw = source.text[start:stop]
-    setting = Setting(
-        name.lower(), unquote_value(raw), source.span(start, stop), span, kind == "string"
-    )
+    inner = (start + 1, stop - 1) if kind == "string" else (start, stop)
+    setting = Setting(name.lower(), unquote_value(raw), source.span(*inner), span, kind == "string")
     if setting.name in INCLUDES:
         _include(setting, settings, found, include)
     else:

@@ -45,14 +45,14 @@ def read_sql(text: str, file: str) -> tuple[SqlFacts, list[Finding]]:
         body = text[begin:end]
         span = source.span(begin, end)
         plain = _SKIP.sub(lambda m: "" if m[0].startswith(("--", "/*")) else m[0], body)
-        if match := _ALTER.search(body):
+        if match := _ALTER.match(body):
             setting = _setting(source, begin, match)
             if setting is None:
                 text_ = f"ALTER SYSTEM SET {match[1]}: its value cannot be read"
                 found.append(Finding("warning", "HA190", text_, span))
             else:
                 settings[setting.name] = setting
-        elif match := _RESET.search(plain):
+        elif match := _RESET.match(plain):
             settings.pop(match[1].lower(), None)
         for match in _SLOT.finditer(plain):
             slots.append((match[1], span))
