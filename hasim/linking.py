@@ -66,11 +66,24 @@ class Names:
         for host, addresses in self.hosts.items():
             if address == host or address in addresses:
                 return self.on_host(host, "" if address == host else address, port)
+        for host in self.virtual(address):
+            if (there := self.on_host(host, address, port))[0]:
+                return there
         if source.instance.network_mode == "host" and not is_address(address):
             for one in self.placed:
                 if address in one.names and one.instance.network_mode == "host":
                     return one.name, "host"
         return "", "none"
+
+    def virtual(self, address: str) -> list[str]:
+        """The hosts between which keepalived moves an address, the highest priority first."""
+        found = []
+        for one in self.placed:
+            config = one.instance.config if one.instance.kind == "keepalived" else None
+            for vrrp in config.instances if config else ():
+                if address in vrrp.addresses:
+                    found.append((-vrrp.priority, one.instance.host))
+        return [host for _, host in sorted(found)]
 
     def resolves(self, source: Placed, address: str) -> bool:
         """Whether `source` can look the address up at all, whatever answers there."""
