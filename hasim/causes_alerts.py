@@ -11,6 +11,8 @@ from hasim.metrics_view import View
 from hasim.model import Stack
 from hasim.source import Span
 
+STORES = ("min-replicas-to-write",)  # what bounds the losses of a store
+
 
 def alert_causes(view: View) -> Iterator[Cause]:
     """One sentence per budgeted alert that never fired in this replication."""
@@ -65,10 +67,24 @@ def loss_causes(view: View) -> Iterator[Cause]:
             continue
         if metric == "acked_writes_lost":
             text = f"{value:.0f} acknowledged writes of {cluster or 'the cluster'} are gone"
-            yield _allowed(view, cluster, text, ("synchronous_mode", "min-replicas-to-write"))
+            yield _allowed(view, cluster, text, ("synchronous_mode", *STORES))
         elif metric == "split_brain_seconds":
-            text = f"two nodes of {cluster or 'the cluster'} took writes at once for {value:.1f} s"
-            yield _allowed(view, cluster, text, ("min-replicas-to-write", "watchdog"), value)
+            text = f"two nodes of {cluster or 'the cluster'} took writes at once for {value:.3g} s"
+            yield _fenced(view, cluster, _allowed(view, cluster, text, STORES, value))
+
+
+def _fenced(view: View, cluster: str, found: Cause) -> Cause:
+    """PostgreSQL has no such setting: what fences an old primary is Patroni's watchdog."""
+    if found.span is not None or _kind(view, cluster) == "redis":
+        return found
+    members = [i for i in view.stack.instances if i.kind == "patroni"]
+    if not members:
+        return Cause(f"{found.text}: nothing fences an old primary", seconds=found.seconds)
+    bare = [i for i in members if not getattr(i.config, "watchdog_device", False)]
+    if not bare:
+        return found
+    why = f"no watchdog device in {bare[0].name}: nothing ends a primary whose Patroni stands still"
+    return Cause(f"{found.text}: {why}", bare[0].span, found.seconds)
 
 
 def _allowed(

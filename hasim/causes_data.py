@@ -18,6 +18,7 @@ from hasim.metrics_data import (
     group_of,
     said,
 )
+from hasim.metrics_probes import UP, server_name
 from hasim.metrics_view import View
 from hasim.model import Instance, Knob
 from hasim.sim.trace import FaultSpan, Mark
@@ -35,6 +36,7 @@ WAITED = (
     (re.compile(r"DCS is not accessible|communicating with DCS"), "retry_timeout"),
     (re.compile(r"maximum replication lag|exceeds maximum"), "maximum_lag_on_failover"),
     (re.compile(r"Entering MASTER STATE"), "advert_int"),
+    (re.compile(r"starting primary after failure"), "loop_wait"),
 )
 # Why a Patroni member or a Sentinel did not take over, in its own words.
 REFUSED = re.compile(
@@ -42,6 +44,8 @@ REFUSED = re.compile(
     r"|communicating with DCS|[Ww]atchdog .*not|Not (?:healthy|promoting)"
     r"|switchover is not possible|waiting on etcd|Can not get cluster"
 )
+# What a database or store says once it takes requests again.
+READY = re.compile(r"ready to accept connections|Ready to accept connections|^listening$")
 SILENT = ("power-off", "blackhole", "partition", "pause")
 DEAD = ("stop", "crash", "kill", "docker-kill", "kill-process", "recreate", "restart", *SILENT)
 MANAGERS = {"postgres": ("patroni", "Patroni"), "redis": ("sentinel", "Sentinel")}
@@ -53,10 +57,13 @@ def failover_causes(view: View, fault: FaultSpan) -> list[Cause]:
     out: list[Cause] = []
     for change in changes:
         out += _steps(view, fault, change)
+        out += _then(view, change)
         out += _left_behind(view, fault, change)
     changed = {change.by for change in changes}
     for instance in _struck(view, fault):
         manager, word = MANAGERS[instance.kind]
+        if manager not in changed:
+            out += _restarted(view, fault, instance)
         if manager not in changed and _matters(view, fault, manager):
             out += _nobody(view, fault, instance, manager, word)
     return [*out, *_pools(view, fault)]
@@ -82,18 +89,68 @@ def follows(view: View, mark: Mark, fault: FaultSpan) -> bool:
 def _steps(view: View, fault: FaultSpan, change: Failover) -> Iterator[Cause]:
     """One sentence per long wait between the rows that lead to the change."""
     rows = _chain(view, fault, change)
-    at_s, total_s = fault.start_s, change.mark.t_s - fault.start_s
+    total_s = change.mark.t_s - fault.start_s
     if not rows or total_s < SHOWN_S:
         return
-    who = f" from {change.old}" if change.old else ""
-    text = f"{change.group or change.new}: {change.new} took over{who} {total_s:.1f} s after"
-    yield Cause(f"{text} the fault", of_mark(change.mark), total_s)
+    what = f"took over from {change.old}" if change.old else "took over"
+    what = "led again" if change.old == change.new else what
+    text = f"{change.group or change.new}: {change.new} {what} {total_s:.1f} s after the fault"
+    yield Cause(text, of_mark(change.mark), total_s)
+    yield from _waits(view, rows, fault.start_s, change.group)
+
+
+def _waits(view: View, rows: list[Mark], since_s: float, group: str = "") -> Iterator[Cause]:
+    """One sentence for the long waits between rows; those before the same words together."""
+    found: dict[tuple[str, str], list[float]] = {}
+    first: dict[tuple[str, str], Mark] = {}
+    at_s = since_s
     for row in rows:
         wait_s, at_s = row.t_s - at_s, max(at_s, row.t_s)
         if wait_s >= SHOWN_S:
-            span, why = waited_for(view, row, change.group)
-            head = f"of these {wait_s:.1f} s until {row.component} said '{shown(row)}'"
-            yield Cause(head + why, span, wait_s)
+            key = row.component, row.event
+            found.setdefault(key, []).append(wait_s)
+            first.setdefault(key, row)
+    for key, waits in found.items():
+        span, why = waited_for(view, first[key], group)
+        times = f" {len(waits)} times" if len(waits) > 1 else ""
+        head = f"of these {sum(waits):.1f} s until {key[0]} said '{shown(first[key])}'{times}"
+        yield Cause(head + why, span, sum(waits))
+
+
+def _then(view: View, change: Failover) -> Iterator[Cause]:
+    """From the promotion to the first balancer that sends requests to the new leader."""
+    ways = {
+        f"{b.name}/{s.name}"
+        for balancer in view.stack.balancers
+        for b in balancer.backends
+        for s in b.servers
+        if s.instance in view.instances
+        and change.new in (s.instance, view.instances[s.instance].inside)
+    }
+    for mark in view.trace.timeline:
+        if mark.t_s > change.mark.t_s and UP.match(mark.event) and server_name(mark) in ways:
+            wait_s = mark.t_s - change.mark.t_s
+            span, why = waited_for(view, mark)
+            text = f"{wait_s:.1f} s more until {mark.component} sent requests to {change.new}"
+            yield Cause(text + why, span, wait_s)
+            return
+
+
+def _restarted(view: View, fault: FaultSpan, node: Instance) -> Iterator[Cause]:
+    """No new leader, since the old one was started again in its place."""
+    names = {node.name, node.inside} - {""}
+    rows = [
+        m
+        for m in view.trace.timeline
+        if m.component in names and m.t_s > fault.start_s + EPSILON_S and follows(view, m, fault)
+    ]
+    ready = next((i for i, m in enumerate(rows) if READY.search(m.event)), None)
+    if ready is not None and rows[ready].t_s - fault.start_s >= SHOWN_S:
+        took_s = rows[ready].t_s - fault.start_s
+        yield Cause(
+            f"{node.name} was back in its place {took_s:.1f} s after the fault", None, took_s
+        )
+        yield from _waits(view, rows[: ready + 1], fault.start_s, group_of(view, node.name))
 
 
 def _chain(view: View, fault: FaultSpan, change: Failover) -> list[Mark]:

@@ -22,6 +22,7 @@ OBSERVED = "Health analyze"
 DRAINS, DRAINED = "enters drain state", "(leaving forced drain)"
 STARTED = "listening"
 PLANNED = ("rolling-update", "reload")  # a server that never goes DOWN is as it should be
+ROLES = ("postgres", "patroni", "redis")  # their checks ask for a role, not for health
 SHOWN_S = 0.05  # shorter ones round to nothing
 
 
@@ -47,11 +48,22 @@ def detection(view: View, fault: FaultSpan) -> list[Cause]:
         if name in lines:
             out += _stayed(view, lines[name][1], fault, mark, starts.get(mark.component))
     silent = set() if fault.do in PLANNED else servers_of(view, fault) - set(first)
+    silent -= _out_before(view, fault)
     for name in sorted(silent):
         balancer, server = lines[name]
         if balancer not in starts and not _hit(view, fault, balancer):
             out.append(_never_down(view, server, fault))
     return out
+
+
+def _out_before(view: View, fault: FaultSpan) -> set[str]:
+    """Servers that got no requests when the fault came (a standby is DOWN for /primary)."""
+    last = {
+        server_name(m): bool(DOWN.match(m.event))
+        for m in view.trace.timeline
+        if m.t_s < fault.start_s and server_name(m)
+    }
+    return {name for name, down in last.items() if down}
 
 
 def _started(view: View, fault: FaultSpan) -> Iterator[tuple[str, Mark]]:
@@ -244,6 +256,9 @@ def _came_back(
             if gap_s != check.inter_s:
                 words.append(f"{word} {gap_s * 1000:.0f}")
         return Cause(text + ", ".join(words), span=span, seconds=took)
+    behind = view.instances.get(server.instance)
+    if behind is not None and behind.kind in ROLES:
+        return None  # it came back in another role, or the data tier's own rows say why not
     late = max(view.trace.duration_s - fault.repair_s, 0.0)
     text = f"{server.name} never came back in the {late:.0f} s after the repair"
     moves = fault.do not in ("pause", "blackhole", "partition", "slow", "unhealthy")

@@ -15,6 +15,7 @@ import numpy as np
 
 from hasim.metrics_requests import first_after_fault
 from hasim.metrics_view import Sample, Tags, View, selects
+from hasim.model import Instance
 from hasim.sim.trace import FaultSpan, Mark, bucket_edges_s
 
 # The daemons' own words. Every sentinel of a set logs +switch-master once it learns of it.
@@ -43,8 +44,9 @@ EPSILON_S = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Failover:
-    """One change of leader. by: sentinel | patroni | vrrp; group: what is led; old, new: instances
-    (or the address, if no instance is known by it); old is "" if nobody led.
+    """Somebody takes over. by: sentinel | patroni | vrrp; group: what is led; old, new: instances
+    (or the address, if no instance is known by it); old is "" if nobody led, and new if the same
+    node leads again.
     """
 
     mark: Mark
@@ -60,7 +62,7 @@ def said(mark: Mark) -> str:
 
 
 def failovers_of(view: View) -> list[Failover]:
-    """Changes of leader since the load began, in time order; each is counted once."""
+    """Who took over since the load began, in time order; each is told once."""
     leader: dict[tuple[str, str], str] = {}
     out = []
     for mark in sorted(view.trace.timeline, key=lambda m: (m.t_s, m.id)):
@@ -97,8 +99,19 @@ def _at(view: View, watcher: str, address: str) -> str:
     peer = known.peers.get(f"{host}:{port}", "") if known else ""
     if peer:
         return peer
-    named = [i.name for i in view.stack.instances if host in (i.name, i.compose_service)]
+    on = {h.name for h in view.stack.hosts if host in h.addresses}
+    named = [
+        i.name
+        for i in view.stack.instances
+        if host in (i.name, i.compose_service) or (i.host in on and int(port or 0) in ports_of(i))
+    ]
     return named[0] if len(named) == 1 else address
+
+
+def ports_of(instance: Instance) -> set[int]:
+    """Where an instance can be reached on its host."""
+    published = {p.host_port for p in instance.ports}
+    return published or set(instance.listen_ports)
 
 
 def group_of(view: View, component: str) -> str:
@@ -123,6 +136,7 @@ def _chosen(view: View, tags: Tags) -> list[Failover]:
         f
         for f in failovers_of(view)
         if by in ("*", f.by)
+        and f.new != f.old
         and any(about(view, service, name, f.group) for name in (f.new, f.old, f.mark.component))
     ]
 

@@ -75,6 +75,20 @@ def pools(stack: Stack) -> set[str]:
 
 
 def clusters(stack: Stack) -> set[str]:
-    """Names of replicated sets, as their members' configurations give them."""
-    found = (getattr(i.config, "cluster", "") for i in stack.instances)
-    return {name for name in found if isinstance(name, str) and name}
+    """Names of replicated sets: as the members' configurations give them, a set of Redis by the
+    master that their files name.
+    """
+    by_name = {i.name: i for i in stack.instances}
+    out = set()
+    for instance in stack.instances:
+        stated = getattr(instance.config, "cluster", "")
+        if stated and isinstance(stated, str):
+            out.add(stated)
+        at, seen = instance, set()
+        while instance.kind == "redis" and at.name not in seen:
+            seen.add(at.name)
+            host, port = getattr(at.config, "replicaof", None) or ("", 0)
+            at = by_name.get(at.peers.get(f"{host}:{port}", ""), at)
+        if instance.kind == "redis":
+            out.add(f"redis:{at.name}")
+    return out

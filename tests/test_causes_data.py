@@ -181,6 +181,46 @@ def test_losses_name_the_setting_that_allows_them() -> None:
     assert len([t for t in found if "cache" in t]) == 1
 
 
+def test_a_pause_that_no_watchdog_ends() -> None:
+    rows = ((END_S, "split_brain_seconds", (("cluster", "portal"),), 28.3),)
+    found = told(fault="gw-1", do="slow", measures=rows)
+    assert (
+        "two nodes of portal took writes at once for 28.3 s: no watchdog device in pg-1: nothing "
+        "ends a primary whose Patroni stands still @compose.yml:5:3"
+    ) in found
+
+
+def test_a_primary_that_is_started_again_in_its_place() -> None:
+    found = told(
+        (-30.0, "pg-1", TOOK, "", -1),
+        (109.0, "pg-1", "starting primary after failure", "", -1),
+        (112.4, "pg-1.postgres", "database system is ready to accept connections", "", 2),
+        fault="pg-1.postgres",
+        do="kill-process",
+        bad=[(FAULT_S, 113.0)],
+    )
+    assert "pg-1.postgres was back in its place 12.4 s after the fault @None" in found
+    assert any(
+        "of these 9.0 s until pg-1 said 'starting primary after failure'" in t for t in found
+    )
+    assert any(
+        "of these 3.4 s until pg-1.postgres said 'database system is ready" in t for t in found
+    )
+    assert not any("nothing promoted" in t for t in found)
+
+
+def test_the_same_wait_many_times_is_one_sentence() -> None:
+    lost = "Error communicating with DCS"
+    found = told(
+        (-30.0, "pg-1", TOOK, "", -1),
+        *((110.0 + 10 * i, "pg-1", lost, "", i + 1 if i else 0) for i in range(4)),
+        (141.0, "pg-1", "promoted self to leader because I had the session lock", "", 5),
+        fault="etcd-1",
+    )
+    assert "portal: pg-1 led again 41.0 s after the fault @None" in found
+    assert any(t.startswith(f"of these 40.0 s until pg-1 said '{lost}' 4 times") for t in found)
+
+
 RULES = """\
 groups:
   - name: g

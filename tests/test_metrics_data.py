@@ -12,7 +12,7 @@ from synthetic import END_S, FAULT_S, REPAIR_S, bucket, budget, scenario, stack,
 from hasim.budgets import parse_metric
 from hasim.metrics import View, aggregate, budget_findings, sample
 from hasim.metrics_data import alert_of, failovers_of
-from hasim.model import Instance, Pool, Stack
+from hasim.model import Host, Instance, Pool, Stack
 from hasim.sim.trace import BUCKETS, FaultSpan, Mark
 from hasim.source import Span
 
@@ -116,6 +116,26 @@ def test_a_failover_before_the_fault_is_false() -> None:
     v = view((-40.0, "pg-1", TOOK, "", -1), (60.0, "pg-2", TOOK, "", -1), fault="pg-1")
     assert get(v, "false_failovers", "count") == 1
     assert get(v, "failovers", "first") == math.inf  # counted from the fault
+
+
+def test_a_leader_that_leads_again_is_no_change() -> None:
+    again = "promoted self to leader because I had the session lock"
+    v = view((-40.0, "pg-1", TOOK, "", -1), (161.0, "pg-1", again, "", 0), fault="etcd-1")
+    assert get(v, "failovers", "count") == 0
+    assert [(f.old, f.new) for f in failovers_of(v)] == [("pg-1", "pg-1")]
+
+
+def test_an_address_is_found_by_its_host_and_port() -> None:
+    base = tier()
+    nodes = [
+        Instance("redis-7", "redis", "host-7", listen_ports=(6379,)),
+        Instance("sentinel-7", "sentinel", "host-7", listen_ports=(26379,)),
+    ]
+    hosts = (*base.hosts, Host("host-7", 4, 2**33, addresses=("10.0.0.7",)))
+    made = replace(base, hosts=hosts, instances=(*base.instances, *nodes))
+    told = view((106.0, "sentinel-1", SWITCH, OLD_NEW.replace("10.0.0.6", "10.0.0.7"), 0))
+    v = View(told.trace, told.scenario, made)
+    assert [f.new for f in failovers_of(v)] == ["redis-7"]
 
 
 def test_the_address_that_moves_is_a_failover_too() -> None:
@@ -253,7 +273,10 @@ def test_a_budget_about_nothing_is_an_input_error(metric: str, words: str) -> No
     ("metric", "hint"),
     [
         ("alert_fired{alert:RedisDwn}", "did you mean 'RedisDown'?"),
-        ("acked_writes_lost{cluster:postgres}", "there is cache, portal"),
+        (
+            "acked_writes_lost{cluster:postgres}",
+            "there is cache, portal, redis:redis-1, redis:redis-2",
+        ),
         ("pool_checkout_wait{pool:redis}", "there is postgres-rw"),
         ("replication_lag{instance:pg-9}", "did you mean 'pg-3'?"),
     ],
