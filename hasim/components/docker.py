@@ -28,6 +28,7 @@ RECREATE_S = 1.0
 
 # STOPSIGNAL of images, by the last part of their name. Source: Dockerfiles of the official images.
 STOP_SIGNALS = {"haproxy": "SIGUSR1", "nginx": "SIGQUIT", "postgres": "SIGINT"}
+STOP_SIGNALS |= dict.fromkeys(("pgvector", "postgis", "timescaledb"), "SIGINT")  # made from it
 
 # Signals that no process can handle. Source: signal(7).
 FATAL = ("SIGKILL", "KILL", "9")

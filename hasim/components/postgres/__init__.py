@@ -53,7 +53,7 @@ class Postgres(Component):
         from hasim.components.postgres.gauges import show
         from hasim.components.postgres.server import Postmaster, register
         from hasim.components.postgres.shutdown import MODES
-        from hasim.components.postgres.startup import start
+        from hasim.components.postgres.startup import restart_after_crash, start
 
         container = machine.containers[p.instance]
         if container.image == "never-starts":
@@ -74,8 +74,8 @@ class Postgres(Component):
             what, cause = p.take()
             if what == "SIGHUP":
                 server.log("received SIGHUP, reloading configuration files", cause=cause)
-            elif what == "child":  # a killed backend: the postmaster ends all and recovers
-                server.stop("immediate", cause)
+            elif what == "child":
+                world.spawn(restart_after_crash(server, cause), f"restart {p.instance}")
             else:
                 server.stop(MODES.get(what, "immediate"), cause)
 

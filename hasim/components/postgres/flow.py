@@ -11,9 +11,10 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING
 
+from hasim.lineage import Position
+
 if TYPE_CHECKING:
     from hasim.components.postgres.wal import History
-    from hasim.lineage import Position
 
 NS = 1_000_000_000  # source: definition
 STEP_NS = NS  # source: our choice; a burst shorter than this is spread over it
@@ -33,6 +34,7 @@ class Flow:
         self.received_bytes = self.replayed_bytes = history.bytes_of(start)
         self.t_ns = history.cluster.now()
         self.held_until_ns = -1  # replay waits behind a query until then
+        self.apply_delay_ns = 0  # recovery_min_apply_delay
 
     def start(self, source: Callable[[int], Position | None]) -> None:
         """WAL flows from now on."""
@@ -63,7 +65,7 @@ class Flow:
             self._receive(there, self.link_bytes_s() * step_ns / NS)
         free_ns = until_ns - max(self.held_until_ns, until_ns - step_ns)
         if free_ns > 0:
-            self._replay(self.replay_bytes_s * free_ns / NS)
+            self._replay(self.replay_bytes_s * free_ns / NS, until_ns)
         self.t_ns = until_ns
 
     def _receive(self, there: Position, budget_bytes: float) -> None:
@@ -75,14 +77,24 @@ class Flow:
         self.received_bytes += budget_bytes
         self.received = self.history.position_at(there.branch, self.received_bytes)
 
-    def _replay(self, budget_bytes: float) -> None:
-        if self.received is None:
+    def _replay(self, budget_bytes: float, until_ns: int) -> None:
+        due, due_bytes = self._due(until_ns)
+        if due is None or due_bytes <= self.replayed_bytes:
             return
-        if self.received_bytes <= self.replayed_bytes + budget_bytes:
-            self.replayed, self.replayed_bytes = self.received, self.received_bytes
+        if due_bytes <= self.replayed_bytes + budget_bytes:
+            self.replayed, self.replayed_bytes = due, due_bytes
             return
         self.replayed_bytes += budget_bytes
-        self.replayed = self.history.position_at(self.received.branch, self.replayed_bytes)
+        self.replayed = self.history.position_at(due.branch, self.replayed_bytes)
+
+    def _due(self, until_ns: int) -> tuple[Position | None, float]:
+        """What may be replayed by then: all that is here, unless commits must be of an age."""
+        here = self.received
+        if here is None or not self.apply_delay_ns:
+            return here, self.received_bytes
+        old = self.history.count_at(here.branch, until_ns - self.apply_delay_ns)
+        due = Position(here.branch, min(old, here.count))
+        return due, self.history.bytes_of(due)
 
     # ---- views -------------------------------------------------------------------------------
     @property

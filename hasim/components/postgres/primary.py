@@ -68,12 +68,20 @@ class Primary:
     def start(self, cause: int) -> None:
         """Writes are accepted from now on."""
         server = self.server
-        server.world.set_writable(server.name, True)
         self.retention.start()
-        self._waiting = 0.0
-        self.review_commit(cause)
+        self._accept(cause)
         if any(f.do in CHANGES_LINKS for f in server.world.scenario.faults):
             server.world.spawn(self._follow_queue(), f"sync queue {server.name}")
+
+    def go_on(self, cause: int) -> None:
+        """After a crash of a backend: the same branch."""
+        self.server.history.cluster.reopen(self.branch)
+        self._accept(cause)
+
+    def _accept(self, cause: int) -> None:
+        self.server.world.set_writable(self.server.name, True)
+        self._waiting = -1.0  # whatever an earlier process has left there
+        self.review_commit(cause)
 
     def close(self) -> None:
         """No more writes: the process is gone, or shuts down."""
@@ -125,7 +133,7 @@ class Primary:
         if extra_s is None:
             origin = server.config.origin("synchronous_standby_names")
             server.log("commits wait", "no synchronous standby answers", cause=cause, origin=origin)
-        elif self._waiting is None:
+        elif self._waiting is None or (self._waiting < 0 and extra_s):
             server.log("commits go on", f"after {extra_s * 1000:.3g} ms each", cause=cause)
         if extra_s is not None:
             self.waits_ns = round(extra_s * NS) - self._unflushed_ns()

@@ -28,6 +28,7 @@ def promote(server: Postmaster, cause: int, done: Any) -> Generator:
     yield from server.p.awake()
     while server.p.alive and flow is not None:
         flow.advance()
+        flow.apply_delay_ns = 0  # a triggered recovery waits no more
         if flow.backlog_bytes <= 0:
             break
         held_s = max(0, flow.held_until_ns - server.now) * 1e-9

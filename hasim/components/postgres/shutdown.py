@@ -34,7 +34,8 @@ def stop(server: Postmaster, mode: str, cause: int) -> Generator:
         return
     if mode == "smart":
         server.machine.listen(p, False, mark)
-        yield server.world.drained(server.name)
+        pooled = any(service.pools for service in server.machine.stack.services)
+        yield p.ended if pooled else server.world.drained(server.name)  # a pool never leaves
         yield from p.awake()
     if p.alive and not server.stopping:
         yield from _fast(server, mark)

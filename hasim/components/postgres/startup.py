@@ -48,6 +48,38 @@ def start(server: Postmaster) -> Generator:
             _lead(server)
 
 
+def restart_after_crash(server: Postmaster, cause: int) -> Generator:
+    """A backend was killed (SIGKILL, OOM): all sessions end, and the same postmaster recovers.
+
+    Source: manual 20.13 restart_after_crash; postmaster.c (HandleChildCrash).
+    """
+    p = server.p
+    mark = server.log("all server processes terminated; reinitializing", cause=cause)
+    server.ready, server.disk.position = False, server.position()
+    server.world.set_writable(server.name, False)
+    server.world.cut(server.name)
+    server.machine.listen(p, False, mark)
+    for row in tuple(server.senders.rows.values()):
+        row.conn.hang_up()
+        server.senders.drop(row)
+    if server.primary is not None:
+        server.primary.close()
+    elif server.receiver is not None:
+        server.receiver.halt()
+        server.receiver = None
+    yield from _recover(server)
+    yield from p.awake()
+    if not p.alive or server.stopping:
+        return
+    server.ready = True
+    mark = server.log("database system is ready to accept connections", cause=mark)
+    server.machine.listen(p, True, mark)
+    if server.primary is not None:
+        server.primary.go_on(mark)
+    else:
+        follow(server)
+
+
 def _recover(server: Postmaster) -> Generator:
     """A server that was not stopped cleanly replays its WAL since the last checkpoint."""
     disk = server.disk
@@ -76,6 +108,8 @@ def _lead(server: Postmaster) -> None:
 def _stand_by(server: Postmaster) -> None:
     server.role = "standby"
     server.flow = Flow(server.history, server.disk.position, server.config.replay_bytes_s)
+    delay_s = server.config.seconds("recovery_min_apply_delay")
+    server.flow.apply_delay_ns = round(delay_s * 1e9)
     server.ready = bool(server.config.get("hot_standby"))
     text = "database system is ready to accept read-only connections"
     mark = server.log(text if server.ready else "entering standby mode", cause=server.blame)
