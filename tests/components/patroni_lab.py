@@ -124,6 +124,8 @@ class Lab:
         """Times of the world count from now on; phases as in a scenario."""
         self.world.start_ns = int(self.world.env.now)
         self.phases.update(phases)
+        world = self.world
+        self.begun = len(world.rows), len(world.commit_waits), len(world.rotations)
         self.machine.load_started()
 
     # ---- time ----------------------------------------------------------------------------------
@@ -204,8 +206,8 @@ class Lab:
         return entry.value if entry else ""
 
     def at(self, text: str, component: str = "", after: float = -1.0) -> float | None:
-        """When a line with this text was logged first."""
-        for _, _, t, who, event, detail in self.world.rows:
+        """When a line with this text was logged first, since time zero."""
+        for _, _, t, who, event, detail in self.world.rows[self.begun[0] :]:
             if t > after and component in who and text in f"{event} {detail}":
                 return t
         return None

@@ -72,13 +72,15 @@ def before_promotion(node: Node) -> Steps:
 def _current(node: Node) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(members to pick, those of them that are synchronous now), in order of choice.
 
-    Source: patroni/postgresql/sync.py (_ReplicaList): streaming, not nosync; present ones first.
+    Source: patroni/postgresql/sync.py (_ReplicaList): streaming, with a member key that says
+    running, not nosync; those that are synchronous already come first.
     """
-    members = {m.server: m for m in node.view.members.values()}
+    known = node.view.members.values()
+    members = {m.server: m for m in known if m.state == "running" and not m.nosync}
     rows = [
         (members[name].name, state, is_sync)
         for name, state, is_sync in node.server.streaming()
-        if name in members and not members[name].nosync
+        if name in members
     ]
     streaming = [r for r in rows if r[1] == "streaming"]
     streaming.sort(key=lambda r: (not r[2], r[0] not in node.view.sync.members, r[0]))
