@@ -14,6 +14,7 @@ from hasim.components.postgres.flow import Flow
 from hasim.components.postgres.primary import Primary
 from hasim.components.postgres.receiver import Receiver
 from hasim.components.postgres.senders import add_slot
+from hasim.model import ZERO
 
 if TYPE_CHECKING:
     from hasim.components.postgres.server import Postmaster
@@ -83,7 +84,7 @@ def restart_after_crash(server: Postmaster, cause: int) -> Generator:
 def _recover(server: Postmaster) -> Generator:
     """A server that was not stopped cleanly replays its WAL since the last checkpoint."""
     disk = server.disk
-    yield server.world.seconds(START_S)
+    yield server.world.seconds(start_s(server))
     yield from server.p.awake()
     if not server.p.alive or disk.clean or disk.position is None:
         return
@@ -93,6 +94,16 @@ def _recover(server: Postmaster) -> Generator:
     text = "database system was interrupted; automatic recovery in progress"
     server.log(text, f"{wal / 1e6:.3g} MB of WAL, {took_s:.3g}s", cause=server.blame)
     yield server.world.seconds(took_s)
+
+
+def start_s(server: Postmaster) -> float:
+    """The profile's `boot`, if it states one."""
+    service = server.machine.containers[server.name].service
+    if service is None or service.boot == ZERO:
+        return START_S
+    name, tick = f"boot {server.name}", server.p.epoch * 64 + server.p.boots
+    server.p.boots += 1
+    return server.machine.sample(service.boot, name, tick, "boot")
 
 
 def _lead(server: Postmaster) -> None:
