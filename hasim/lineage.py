@@ -48,11 +48,18 @@ class Cluster:
     now: Callable[[], int]
     branches: list[Branch] = field(default_factory=list)
 
-    def open(self, node: str, fork: Position | None) -> Branch:
-        """The node accepts writes from now on, on top of `fork` (None: it is empty)."""
+    def open(self, node: str, fork: Position | None, *, aside: bool = False) -> Branch:
+        """The node accepts writes from now on, on top of `fork` (None: it is empty). aside: it is
+        an old master that has come back and will be demoted: another branch stays the newest.
+        """
         branch = Branch(len(self.branches), node, fork, self.commits(node), self.now())
-        self.branches.append(branch)
+        self.branches.insert(len(self.branches) - aside, branch)
         return branch
+
+    def prefer(self, branch: Branch) -> None:
+        """The others have thrown away theirs and copied this one: it is the newest."""
+        self.branches.remove(branch)
+        self.branches.append(branch)
 
     def close(self, branch: Branch) -> None:
         """The node accepts no more (it is dead, demoted, stopped). Closing twice is harmless."""

@@ -15,6 +15,11 @@ from hasim.model import Dist, Host, Instance, Link, Stack
 from hasim.sim.instances import Machine
 from hasim.sim.world import NS, Edge
 
+# One rewrite of a Sentinel's file on an idle machine, and in the starved laboratory (reference 6).
+IDLE = Dist("lognormal", 0.002, 0.35)
+STARVED = Dist(
+    "quantiles", table=((0.0, 0.0015), (0.05, 0.002), (0.5, 0.008), (0.95, 0.029), (1.0, 0.06))
+)
 NODES = ("redis-1", "redis-2", "redis-3")
 
 
@@ -83,7 +88,7 @@ class Lab:
         redis: dict | None = None,
         sentinel: dict | None = None,
         hosts: dict[str, str] | None = None,
-        rewrite: Dist = Dist("lognormal", 0.002, 0.35),
+        rewrite: Dist = IDLE,
         warm_s: float = 120.0,
         eager: bool = False,
         discovery: bool = False,

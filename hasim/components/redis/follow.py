@@ -163,6 +163,8 @@ class Follower:
         self.stuck = self.quiet_since = None
         self.replid = server.replid = master.replid
         if not partial:
+            if master.branch is not None and master.cluster.branches[-1] is not master.branch:
+                master.cluster.prefer(master.branch)
             server.synced_ns = server.now
             server.disk.position = master.position()
             server.disk.replid = "" if server.config.appendonly else master.replid

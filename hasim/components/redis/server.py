@@ -54,6 +54,7 @@ class Server:
         self.held: Position | None = self.disk.position
         self.replid = self.run_id  # of the history that it writes or follows
         self.history = {self.run_id}  # ids of which a replica may ask to go on
+        self.chosen = False  # by SLAVEOF NO ONE
         self.graceful = self.left = False
         self.replicas: dict[str, Server] = {}
         self.syncing: dict[str, Server] = {}  # they wait for their full resync
@@ -145,8 +146,18 @@ class Server:
         """Begin to take writes, on top of what is there."""
         self.synced = True
         if self.branch is None and self.guard.enough():
-            self.branch = self.cluster.open(self.name, self.held)
+            self.branch = self._open()
         self.world.set_writable(self.name, self.branch is not None)
+
+    def _open(self) -> Branch:
+        """The branch that goes on: its own if it has all of it, else a new one."""
+        held, cluster = self.held, self.cluster
+        own = held.branch if held is not None and held.branch.node == self.name else None
+        if own is not None and held is not None and own.closed == held.count:
+            cluster.reopen(own)
+            return own
+        others = any(b.closed is None for b in cluster.branches)
+        return cluster.open(self.name, held, aside=others and not self.chosen)
 
     def refuse(self) -> None:
         """Take no more writes."""
@@ -173,7 +184,7 @@ class Server:
         self.held = self.position()
         if self.follower is not None:
             self.follower.stop()
-        self.follower, self.role = None, "master"
+        self.follower, self.role, self.chosen = None, "master", True
         # a new history; the old one stays its second id (replication.c, shiftReplicationId)
         self.history = {self.replid, f"{self.run_id}+{self.now}"}
         self.replid = f"{self.run_id}+{self.now}"

@@ -63,6 +63,7 @@ class SentinelConfig:
     announce_hostnames: bool = False
     announce_ip: str = ""
     announce_port: int = 0
+    myid: str = ""
     file: str = ""
     state: str = ""
     single_file: bool = False
@@ -82,6 +83,7 @@ def meaning(values: Values, state: str, single_file: bool) -> SentinelConfig:
         announce_hostnames=v("announce-hostnames", "no", MANUAL, yes, patch=False),
         announce_ip=v("announce-ip", "", MANUAL, str, patch=False),
         announce_port=v("announce-port", "0", MANUAL, whole(0, 65535), patch=False),
+        myid=v("myid", "", MANUAL, str, patch=False),
         file=values.file,
         state=state,
         single_file=single_file,

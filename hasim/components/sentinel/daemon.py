@@ -25,6 +25,7 @@ from hasim.components.sentinel import (
 from hasim.components.sentinel.config import SentinelConfig, is_ip
 from hasim.components.sentinel.entries import UPDATE, Entry, Master, snapshot_of
 from hasim.components.sentinel.link import MS, NEVER, View
+from hasim.sim.world import NO_ROUTE
 
 if TYPE_CHECKING:
     from hasim.sim.world import World
@@ -35,9 +36,10 @@ PING_NS = 1000 * MS  # source: sentinel.c, sentinel_ping_period
 PUBLISH_NS = 2000 * MS  # source: sentinel.c, sentinel_publish_period
 TILT_TRIGGER_NS = 2000 * MS  # source: sentinel.c, sentinel_tilt_trigger
 TILT_NS = 30_000 * MS  # source: sentinel.c, sentinel_tilt_period (30 ping periods)
-# One lookup at a resolver that does not answer. Source: resolv.conf(5), timeout 5 s; measured
-# (reference/redis-sentinel.md section 15).
-LOOKUP_NS = 5000 * MS
+# One lookup at a resolver that does not answer. Source: resolv.conf(5), timeout 5 s and 2 attempts;
+# measured, reference/redis-sentinel.md section 15: S_DOWN of a hung master at 12.8 to 13.6 s, which
+# is a ping, half of down-after (the link is recycled) and one such lookup.
+LOOKUP_NS = 10_000 * MS
 
 
 class Sentinel:
@@ -60,6 +62,7 @@ class Sentinel:
         self.observers: list[Callable[[], None]] = []
         self.mail: list[Callable[[], None]] = []
         self.outbox: list[tuple[str, Callable[[], None]]] = []
+        self.blocked = self.looking = False  # a lookup begins; a tick waits for one
         self.stopped = self.working = self.ticking = self.told = False
         self.late: list[
             str
@@ -180,9 +183,21 @@ class Sentinel:
     def _tick(self, t: int) -> None:
         self._settle(t)
         self.now = t
-        self.ticks += 1
         self.ticking = True
-        self._check_tilt(t)
+        if not self.looking:
+            self.ticks += 1
+            self._check_tilt(t)
+        self._handle_all()
+        if self.blocked:  # the rest of this tick comes after the lookup
+            self.blocked, self.looking = False, True
+            self.due = self.busy_until = t + LOOKUP_NS
+            return
+        self.looking = False
+        self._write()
+        hz = HZ + int(self.draw("hz") * HZ)
+        self.due = max(self.now, self.busy_until) + 1000 // hz * MS
+
+    def _handle_all(self) -> None:
         for master in self.masters:
             self._handle(master, master.entry)
             for entry in tuple(master.slaves.values()):
@@ -191,12 +206,13 @@ class Sentinel:
                 self._handle(master, entry)
             if master.state == UPDATE:
                 failover.switch_to_promoted(self, master)
+
+    def _write(self) -> None:
+        """What the tick has said goes out."""
         self.ticking = False
         outbox, self.outbox = self.outbox, []
         for target, call in outbox:
             self.send(target, call)
-        hz = HZ + int(self.draw("hz") * HZ)
-        self.due = max(self.now, self.busy_until) + 1000 // hz * MS
 
     def _check_tilt(self, t: int) -> None:
         delta = t - self.previous if self.previous != NEVER else 0
@@ -208,7 +224,8 @@ class Sentinel:
 
     def _handle(self, master: Master, entry: Entry) -> None:
         """Source: sentinelHandleRedisInstance."""
-        self._reconnect(entry)
+        if self.blocked or not self._reconnect(entry):
+            return
         self._periodic(master, entry)
         if self.tilt:
             if self.now - self.tilt_start < TILT_NS:
@@ -223,14 +240,23 @@ class Sentinel:
             failover.step(self, master)
             election.ask(self, master, forced=False)
 
-    def _reconnect(self, entry: Entry) -> None:
-        if entry.gone or not entry.link.disconnected:
-            return
-        t = self.now
-        silent = entry.by_name and getattr(self.machine, "dns_mode", "ok") == "silent"
-        if entry.link.reconnect(t, self.view(entry), self.delay(entry.name)) and silent:
-            entry.link.close()  # the lookup fails after it has held up the whole process
-            self.busy_until = max(self.busy_until, t) + LOOKUP_NS
+    def _reconnect(self, entry: Entry) -> bool:
+        """False: the whole process waits for a resolver that does not answer."""
+        link = entry.link
+        if not link.disconnected or not link.may_reconnect(self.now):
+            return True
+        if entry.by_name and self.dns_silent and not self.looking:
+            self.blocked = True
+            return False
+        link.reconnect(self.now, self.view(entry), self.delay(entry.name))
+        if self.looking and entry.by_name:
+            link.last_reconn = self.now - LOOKUP_NS  # the attempt began before the lookup
+        return True
+
+    @property
+    def dns_silent(self) -> bool:
+        """Does no resolver answer?"""
+        return getattr(self.machine, "dns_mode", "ok") == "silent"
 
     def _periodic(self, master: Master, entry: Entry) -> None:
         """Source: sentinelSendPeriodicCommands."""
@@ -273,7 +299,13 @@ class Sentinel:
     def view(self, entry: Entry) -> View:
         """What is known here of the way to an instance and of its process."""
         found = self.views.get(entry.name)
-        return found if found is not None else self._watch(entry.name)
+        return self._from(entry, found if found is not None else self._watch(entry.name))
+
+    def _from(self, entry: Entry, view: View) -> View:
+        """Nobody answers at an address that a re-created container has left."""
+        if entry.by_name or entry.address == memory.address_of(self, entry.name):
+            return view
+        return View(NO_ROUTE)
 
     def delay(self, name: str) -> int:
         """Round trip to an instance, ns."""
@@ -316,8 +348,8 @@ class Sentinel:
             for master in self.masters:
                 for entry in master.entries():
                     if entry.name == name:
-                        calls = entry.link.changed(self.now, old, new, self.delay(name))
-                        for call in calls:
+                        before, after = self._from(entry, old), self._from(entry, new)
+                        for call in entry.link.changed(self.now, before, after, self.delay(name)):
                             self.send(name, call)
         memory.watch_fellows(self)
 

@@ -35,8 +35,7 @@ class Entry:
     born: int
     by_name: bool = False
     id: str = ""  # of a sentinel
-    address: int = 0  # of a sentinel: the container's address at which it was met
-    gone: bool = False  # of a sentinel: its address belongs to another one now
+    address: int = 0  # the container's address at which it was met, 0 where that never changes
     s_down: bool = False
     s_down_since: int = 0
     o_down: bool = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hasim.components.sentinel import election, orders
+from hasim.components.sentinel import election, memory, orders
 from hasim.components.sentinel.entries import (
     NONE,
     RECONF,
@@ -207,9 +207,11 @@ def switch(sentinel: Sentinel, master: Master, name: str, host: str, port: int) 
     known = {s.name: s for s in master.slaves.values() if s.name != name}
     if old.name != name:
         known[old.name] = old
-    master.entry = Entry("master", name, host, port, t, sentinel.named(host))
+    master.entry = memory.entry(sentinel, "master", name, host, port)
     master.entry.mark = master.mark
-    master.slaves = {n: Entry("slave", n, s.host, s.port, t, s.by_name) for n, s in known.items()}
+    master.slaves = {
+        n: memory.entry(sentinel, "slave", n, s.host, s.port, s) for n, s in known.items()
+    }
     for slave in master.slaves.values():
         sentinel.say("+slave", master.describe(slave), master.mark)
     master.state, master.state_time, master.start = NONE, t, NEVER

@@ -41,7 +41,7 @@ def publish(sentinel: Sentinel, master: Master, entry: Entry) -> None:
     said = Hello(
         sentinel.id,
         sentinel.name,
-        sentinel.machine.containers[sentinel.name].address,
+        memory.address_of(sentinel, sentinel.name),
         config.announce_ip or sentinel.name,
         config.announce_port or config.port,
         sentinel.epoch,
@@ -90,7 +90,7 @@ def news(sentinel: Sentinel, master: Master, fellow: Sentinel) -> bool:
 
 def find(master: Master, other: Sentinel) -> Entry | None:
     """The entry under which a master's sentinels have this one."""
-    address = other.machine.containers[other.name].address
+    address = memory.address_of(other, other.name)
     for entry in master.sentinels:
         if (entry.id, entry.name, entry.address) == (other.id, other.name, address):
             return entry
@@ -126,12 +126,12 @@ def _meet(sentinel: Sentinel, master: Master, said: Hello) -> None:
         master.sentinels = [e for e in master.sentinels if e.id != said.id]
         sentinel.say("+sentinel-address-switch", f"master {master.name} {said.id}", master.mark)
     else:
-        for entry in master.sentinels:
-            if (entry.name, entry.address) == (said.name, said.address) and not entry.gone:
+        # another identity at a known address replaces the old one (measured on 7.0.15)
+        for entry in tuple(master.sentinels):
+            if (entry.name, entry.address) == (said.name, said.address):
                 sentinel.say("+sentinel-invalid-addr", master.describe(entry), master.mark)
-                entry.gone = True
-                entry.link.close()
-    peer = Entry("sentinel", said.name, said.host, said.port, sentinel.now)
+                master.sentinels.remove(entry)
+    peer = memory.entry(sentinel, "sentinel", said.name, said.host, said.port)
     peer.id, peer.address = said.id, said.address
     master.sentinels.append(peer)
     sentinel.say("+sentinel", master.describe(peer), master.mark)

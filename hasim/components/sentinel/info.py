@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hasim.components.sentinel import failover, orders
+from hasim.components.sentinel import failover, memory, orders
 from hasim.components.sentinel.config import is_ip
 from hasim.components.sentinel.entries import NONE, WAIT_PROMOTION, Entry, Master
 from hasim.components.sentinel.link import MS
@@ -63,8 +63,10 @@ def _read(entry: Entry, node: Any, t: int) -> None:
 
 def _replicas(sentinel: Sentinel, master: Master, node: Any) -> None:
     for name, host, port in node.replicas:
-        if name not in master.slaves and name != master.entry.name:
-            slave = Entry("slave", name, host, port, sentinel.now, sentinel.named(host))
+        known = master.slaves.get(name)
+        moved = known is not None and known.address != memory.address_of(sentinel, name)
+        if (known is None or moved) and name != master.entry.name:
+            slave = memory.entry(sentinel, "slave", name, host, port)
             master.slaves[name] = slave
             sentinel.say("+slave", master.describe(slave), master.mark)
             sentinel.flush()

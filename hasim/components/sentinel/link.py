@@ -71,15 +71,16 @@ class Link:
         # the clock of S_DOWN runs from the start, should no connection ever come about
         self.act_ping = self.last_pong = self.last_avail = self.born
 
-    def reconnect(self, t: int, view: View, rtt: int) -> bool:
-        """Open the link if it is closed and a second has passed; a PING is queued at once."""
-        if not self.disconnected or t - self.last_reconn < RECONNECT_NS:
-            return False
+    def may_reconnect(self, t: int) -> bool:
+        """Is the link closed, and the last attempt a second ago?"""
+        return self.disconnected and t - self.last_reconn >= RECONNECT_NS
+
+    def reconnect(self, t: int, view: View, rtt: int) -> None:
+        """Open the link; a PING is queued at once."""
         self.last_reconn = self.conn_time = t
         self.disconnected, self.open, self.process = False, False, None
         self._connecting(t, t, view, rtt)
         self.ping(t, view, rtt)
-        return True
 
     def _connecting(self, sent: int, t: int, view: View, rtt: int) -> None:
         """When the SYN that goes out at `sent` or later is answered, as things stand at t."""

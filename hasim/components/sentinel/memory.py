@@ -44,7 +44,8 @@ def wake_up(sentinel: Sentinel) -> str:
     saved: Saved | None = machine.disks.get(key) if config.state else None
     if saved is None:
         number = int(sentinel.world.draw(sentinel.stream, 0, "myid") * 2**52)
-        saved = Saved(f"{number:013x}{sentinel.name.encode().hex():0>27}"[:40], 0, {})
+        drawn = f"{number:013x}{sentinel.name.encode().hex():0>27}"[:40]
+        saved = Saved(config.myid or drawn, 0, {})
         if config.state:
             machine.disks[key] = saved
     sentinel.epoch = saved.epoch
@@ -54,24 +55,40 @@ def wake_up(sentinel: Sentinel) -> str:
         if name not in machine.containers:
             continue
         host, port = (known.host, known.port) if known else (one.host, one.port)
-        entry = Entry("master", name, host, port, sentinel.now, sentinel.named(host))
-        master = Master(one, entry)
+        first = entry(sentinel, "master", name, host, port)
+        master = Master(one, first)
         if known:
             _recall(sentinel, master, known)
         sentinel.masters.append(master)
-        sentinel.say("+monitor", f"{master.describe(entry)} quorum {one.quorum}")
+        sentinel.say("+monitor", f"{master.describe(first)} quorum {one.quorum}")
     return saved.id
 
 
 def _recall(sentinel: Sentinel, master: Master, known: SavedMaster) -> None:
     master.epoch, master.leader_epoch = known.epoch, known.leader_epoch
     for name, host, port in known.slaves:
-        named = sentinel.named(host)
-        master.slaves[name] = Entry("slave", name, host, port, sentinel.now, named)
+        master.slaves[name] = entry(sentinel, "slave", name, host, port)
     for peer_id, name, host, port, address in known.sentinels:
-        peer = Entry("sentinel", name, host, port, sentinel.now)
+        peer = entry(sentinel, "sentinel", name, host, port)
         peer.id, peer.address = peer_id, address
         master.sentinels.append(peer)
+
+
+def address_of(sentinel: Sentinel, name: str) -> int:
+    """The address of a container; 0 where it stays the same when the container is made again."""
+    container = sentinel.machine.containers[name]
+    config = container.spec.config
+    fixed = container.spec.network_mode == "host" or getattr(config, "announce_ip", "")
+    return 0 if fixed else container.address
+
+
+def entry(
+    sentinel: Sentinel, kind: str, name: str, host: str, port: int, like: Entry | None = None
+) -> Entry:
+    """A new entry for an instance, at the address of another one or at its present one."""
+    made = Entry(kind, name, host, port, sentinel.now, sentinel.named(host))
+    made.address = like.address if like is not None else address_of(sentinel, name)
+    return made
 
 
 def save(sentinel: Sentinel) -> None:

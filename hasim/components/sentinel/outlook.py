@@ -18,12 +18,17 @@ if TYPE_CHECKING:
 # Below this down-after even a healthy link comes near S_DOWN between two pings. Source: our choice;
 # pings are up to 1.1 s apart.
 SHORT_NS = 3000 * MS
+TILT_TRIGGER_NS = 2000 * MS  # source: sentinel.c, sentinel_tilt_trigger
 
 
 def next_effect(sentinel: Sentinel) -> int | None:
     """The time of the next possible effect; None: none without a change outside."""
     best = FAR
+    if sentinel.looking or sentinel.due - sentinel.previous > TILT_TRIGGER_NS:
+        return sentinel.due
     for master in sentinel.masters:
+        if sentinel.dns_silent and any(e.by_name for e in master.entries()):
+            return sentinel.due
         best = min(best, _of_master(sentinel, master))
         if best <= sentinel.due:
             break
@@ -61,7 +66,7 @@ def _of_opinions(sentinel: Sentinel, master: Master) -> int:
         return best
     for peer in master.sentinels:
         view = sentinel.view(peer)
-        hears = not peer.gone and view.answers and hasattr(view.process.data, "thinks_down")
+        hears = view.answers and hasattr(view.process.data, "thinks_down")
         if hears and view.process.data.thinks_down(entry.name) != peer.says_down:
             return soon
         if not hears and peer.says_down:
@@ -72,11 +77,6 @@ def _of_opinions(sentinel: Sentinel, master: Master) -> int:
 def _of_down(sentinel: Sentinel, master: Master, entry: Entry) -> int:
     """The onset or the end of S_DOWN."""
     soon, view, link = sentinel.due, sentinel.view(entry), entry.link
-    if entry.gone:
-        since = down.clock(entry)
-        if entry.s_down or since is None:
-            return FAR
-        return max(soon, since + master.down_after)
     if entry.s_down:
         if down.wrong_role(master, entry, sentinel.now):
             return FAR
@@ -133,7 +133,7 @@ def _of_hello(sentinel: Sentinel, master: Master) -> int:
             else:
                 theirs = fellow.views.get(entry.name)
                 usable = sentinel.view(entry).answers and theirs is not None and theirs.answers
-            if usable and not entry.gone:
+            if usable:
                 best = min(best, max(sentinel.due, entry.pub + 2000 * MS))
     return best
 
