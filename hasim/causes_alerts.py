@@ -11,7 +11,7 @@ from hasim.metrics_view import View
 from hasim.model import Stack
 from hasim.source import Span
 
-STORES = ("min-replicas-to-write",)  # what bounds the losses of a store
+STORES = ("min-replicas-max-lag", "min-replicas-to-write")  # what bounds the losses of a store
 
 
 def alert_causes(view: View) -> Iterator[Cause]:
@@ -90,10 +90,14 @@ def _fenced(view: View, cluster: str, found: Cause) -> Cause:
 def _allowed(
     view: View, cluster: str, text: str, names: tuple[str, ...], seconds: float = 0.0
 ) -> Cause:
+    kind, _, node = cluster.rpartition(":")
+    floor = knob_of(view, "min-replicas-to-write", node)
     for name in names:
-        knob = knob_of(view, name, cluster)
-        about = knob is not None and (cluster in knob.name.split(".") or not cluster)
-        if knob is not None and (about or _kind(view, cluster) == knob.name.partition(".")[0]):
+        knob = knob_of(view, name, node)
+        idle = name == "min-replicas-max-lag" and (floor is None or floor.value == "0")
+        about = knob is not None and (node in knob.name.split(".") or not node)
+        kind = kind or _kind(view, node)
+        if knob is not None and not idle and (about or kind == knob.name.partition(".")[0]):
             note = "" if isinstance(knob.origin, Span) else f" (default, {knob.origin.source})"
             span = knob.origin if isinstance(knob.origin, Span) else knob.insert
             return Cause(f"{text}: {name} {knob.value}{note}", span, seconds)

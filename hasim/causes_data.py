@@ -64,7 +64,7 @@ def failover_causes(view: View, fault: FaultSpan) -> list[Cause]:
         manager, word = MANAGERS[instance.kind]
         if manager not in changed:
             out += _restarted(view, fault, instance)
-        if manager not in changed and _matters(view, fault, manager):
+        if manager not in changed and _matters(view, fault, instance, manager):
             out += _nobody(view, fault, instance, manager, word)
     return [*out, *_pools(view, fault)]
 
@@ -236,13 +236,24 @@ def _follows_another(view: View, node: Instance) -> bool:
     return bool(getattr(config, "standby", False) or getattr(config, "replicaof", None))
 
 
-def _matters(view: View, fault: FaultSpan, manager: str) -> bool:
+def _matters(view: View, fault: FaultSpan, node: Instance, manager: str) -> bool:
     """Was there an outage that a new leader would have ended? A manager that restarts the old one
-    in its place has done its work.
+    in its place has done its work; one whose old leader came back only by the repair has not.
     """
     took_s = view.recovered_s(fault) - fault.start_s
-    watched = any(i.kind == manager for i in view.stack.instances)
-    return math.isinf(took_s) if watched else took_s > SHOWN_S
+    if not any(i.kind == manager for i in view.stack.instances):
+        return took_s > SHOWN_S
+    return math.isinf(took_s) or took_s >= fault.repair_s - fault.start_s > SHOWN_S
+
+
+def running(view: View, kind: str, at_s: float) -> list[Instance]:
+    """The instances of a kind that came up and that no fault held down at the moment."""
+    down = {f.instance for f in view.stack.boot_failures}
+    for fault in view.faults:
+        if fault.do in DEAD and fault.start_s <= at_s and not fault.repair_s <= at_s:
+            down |= view.hit(fault)
+    same = [i for i in view.stack.instances if i.kind == kind]
+    return [i for i in same if not down & {i.name, i.host, i.compose_service}]
 
 
 def _nobody(
@@ -257,10 +268,10 @@ def _nobody(
     if not same:
         yield Cause(f"{lost}: there is no {word} in the stack", node.span)
         return
+    alive = running(view, manager, fault.start_s)
     broken = {f.instance: f for f in view.stack.boot_failures}
-    alive = [i for i in same if i.name not in broken]
-    if not alive:
-        first = next(broken[i.name] for i in same)
+    first = next((broken[i.name] for i in same if i.name in broken), None)
+    if not alive and first is not None:
         yield Cause(f"{lost}: no {word} runs: {first.reason}", first.span)
         return
     told: dict[str, Mark] = {}
@@ -281,16 +292,17 @@ def _no_quorum(
 ) -> tuple[str, Span | None]:
     """No reason was logged: too few agreed, or the fault was over before anybody noticed."""
     rows = [said(m) for m in view.trace.timeline if m.t_s >= fault.start_s]
-    name = "quorum" if word == "Sentinel" else "ttl"
     noticed = any("+sdown" in row for row in rows)
-    if word == "Sentinel" and not noticed:
-        name = "down-after-milliseconds"
+    name = "ttl"
+    if word == "Sentinel":
+        name = "quorum" if noticed else "down-after-milliseconds"
     knob = knob_of(view, name)
     what = f": {name} {knob.value}" if knob else ""
     span = knob.origin if knob is not None and isinstance(knob.origin, Span) else None
+    run = f"{alive} of {all_of} ran" if alive < all_of else f"all {all_of} ran"
     if word == "Sentinel" and noticed:
-        return f"{lost}: no quorum or no majority of the {all_of} Sentinels agreed{what}", span
-    return f"{lost}: no {word} ({alive} of {all_of} run) noticed in time{what}", span
+        return f"{lost}: no quorum or no majority of the Sentinels agreed ({run}){what}", span
+    return f"{lost}: no {word} noticed in time ({run}){what}", span
 
 
 # ---- clients ---------------------------------------------------------------------------------

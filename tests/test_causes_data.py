@@ -34,6 +34,7 @@ def told(
     bad: list | None = None,
     budgets: tuple = (),
     origins: dict[int, Span] | None = None,
+    knobs: tuple[Knob, ...] = KNOBS,
     **changes,
 ) -> list[str]:
     """The sentences about rows (t_s, component, event, detail, parent); row 0 is the fault."""
@@ -45,7 +46,7 @@ def told(
     faults = (FaultSpan(do, fault, FAULT_S, REPAIR_S, 0),)
     made = trace(timeline=tuple(rows), faults=faults, terminations=(), **changes)
     made = replace(made, **probes(bad if bad is not None else [(FAULT_S, END_S)]))
-    stack = replace(of or tier(), knobs=KNOBS, balancers=())
+    stack = replace(of or tier(), knobs=knobs, balancers=())
     return [f"{c.text} @{c.span}" for c in explain(scenario(*budgets), stack, made)]
 
 
@@ -113,10 +114,15 @@ def test_sentinels_that_did_not_start() -> None:
 def test_sentinels_that_could_not_agree() -> None:
     alone = told((105.0, "sentinel-1", "+sdown", "master mymaster 10.0.0.5 6379", 0),
                  fault="redis-1")  # fmt: skip
-    assert any("no quorum or no majority of the 3 Sentinels agreed: quorum 2" in t for t in alone)
+    assert any(
+        "no quorum or no majority of the Sentinels agreed (all 3 ran): quorum 2" in t for t in alone
+    )
     reason = told((116.0, "sentinel-1", "-failover-abort-no-good-slave", "master mymaster", 0),
                   fault="redis-1")  # fmt: skip
     assert any("sentinel-1 said '-failover-abort-no-good-slave master" in t for t in reason)
+    late = told((105.0, "sentinel-1", "+sdown", "master mymaster 10.0.0.5 6379", 0),
+                fault="redis-1", bad=[(FAULT_S, REPAIR_S + 1)])  # fmt: skip
+    assert any("nothing promoted another" in t for t in late)  # it came back by the repair only
     short = told(fault="redis-1", bad=[(FAULT_S, 102.0)])
     assert not any("nothing promoted" in t for t in short)  # it came back in its place
 
@@ -179,6 +185,18 @@ def test_losses_name_the_setting_that_allows_them() -> None:
         for t in found
     )
     assert len([t for t in found if "cache" in t]) == 1
+
+
+def test_the_window_that_bounds_what_a_store_loses() -> None:
+    rows = ((END_S, "acked_writes_lost", (("cluster", "redis:redis-1"),), 89.0),)
+    bound = Span("redis.conf", 9, 22)
+    lag = Knob("redis.redis-1.min-replicas-max-lag", "10", "redis", bound, "live")
+    floor = replace(KNOBS[-1], value="1")
+    text = "89 acknowledged writes of redis:redis-1 are gone: min-replicas-"
+    found = told(fault="gw-1", do="slow", measures=rows, knobs=(*KNOBS[:-1], floor, lag))
+    assert f"{text}max-lag 10 @redis.conf:9:22" in found
+    found = told(fault="gw-1", do="slow", measures=rows, knobs=(*KNOBS, lag))
+    assert f"{text}to-write 0 (default, redis.conf) @None" in found
 
 
 def test_a_pause_that_no_watchdog_ends() -> None:
