@@ -136,7 +136,7 @@ def _load(files: Files, env: Mapping[str, str]) -> tuple[Stack | None, list[Find
         assumptions=tuple(work.assumptions),
         findings=tuple(dict.fromkeys(work.findings)),
         boot_failures=(*failures, *work.failures),
-        knobs=tuple({k.name: k for k in work.knobs}.values()),
+        knobs=tuple({(k.name, k.origin, k.insert): k for k in work.knobs}.values()),
         op_entries=routes.op_entries(entries, work.services, balancers, names),
         call_routes=ways,
         boot_order=order,
