@@ -29,6 +29,8 @@ class Sampler:
     def __init__(self, engine: Engine, machine: Machine):
         self.engine, self.machine = engine, machine
         self.gauges: dict[tuple[str, str, Labels], np.ndarray] = {}
+        budgets = (*engine.scenario.budgets, *engine.scenario.steady_state)
+        self.wanted = {b.metric for b in budgets} & set(SAMPLED_GAUGES)
         tables = engine.tables
         self.servers = np.array([i for i, e in enumerate(tables.edges) if e.server], dtype=np.int64)
         self.n = {"stations": len(tables.stations), "servers": len(self.servers)}
@@ -67,12 +69,13 @@ class Sampler:
             out["dropped_iterations"][t] = k.g[L.DROPPED] - dropped
             dropped = int(k.g[L.DROPPED])
             self._quantiles(k.scratch, t)
-            self._read_gauges(t)
+            if self.wanted:
+                self._read_gauges(t)
 
     def _read_gauges(self, t: int) -> None:
         """What the daemons would show at /metrics now; nan where nobody answers."""
         for name, read in self.machine.gauges.items():
-            if name[1] not in SAMPLED_GAUGES:
+            if name[1] not in self.wanted:
                 continue
             value = read()
             if name not in self.gauges:

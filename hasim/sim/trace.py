@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 Labels = tuple[tuple[str, str], ...]
-# The gauges that metrics look at, so the only ones that are read every second: a control process
-# (Prometheus) reads the others when it needs them.
+# The gauges that a metric of that name looks at: read every second if a budget asks for them. A
+# control process (Prometheus) reads the others when it needs them.
 SAMPLED_GAUGES = ("replication_lag",)
 
 # How a request ended, as its user saw it; the third axis of `hist`.
@@ -90,8 +90,8 @@ class Trace:
         database refused for want of a place.
     measures: (t_s, metric, ((tag, value), ...), value) that control processes know, as
         World.measure wrote them.
-    gauges: (instance, metric, labels) -> value per second, nan without a sample; those named in
-        SAMPLED_GAUGES.
+    gauges: (instance, metric, labels) -> value per second, nan without a sample; those of
+        SAMPLED_GAUGES that a budget asks for.
     requests: optional record array (start_s, op, server, status, termination, retries, latency_s).
     """
 
