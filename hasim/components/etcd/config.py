@@ -42,7 +42,7 @@ class EtcdConfig:
 
 
 def meaning(
-    conf: EtcdConf, instance: str, file: str
+    conf: EtcdConf, instance: str, file: str, here: Span | None = None
 ) -> tuple[EtcdConfig, list[Finding], list[BootFailure], list[Knob]]:
     """(config, findings, why it does not start, knobs)."""
     found: list[Finding] = []
@@ -78,7 +78,7 @@ def meaning(
         peer_port=_port(conf.text("listen-peer-urls"), PEER_PORT),
         where=_where(conf),
     )
-    found += _size_findings(config, span)
+    found += _size_findings(config, span or here)
     return config, found, failures, _knobs(config, conf, file or instance)
 
 
