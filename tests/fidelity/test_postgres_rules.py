@@ -335,3 +335,43 @@ def test_a_conflict_adds_up_to_max_standby_streaming_delay(delay, query_s, lag_s
     assert worst == pytest.approx(lag_s, abs=1.0)
     assert bool(lab.said("canceling statement")) == cancelled
     assert lab.gauge("pg-2", "replication_lag") < 0.1
+
+
+# ---- 1.2 the columns of pg_stat_replication ------------------------------------------------------
+@pytest.mark.parametrize("sync", ["", "pg-2"], ids=["async", "sync"])
+def test_write_flush_and_replay_lag_hold_a_whole_round_trip(sync) -> None:
+    lab = Lab(2, rtt_s=0.04, primary={"synchronous_standby_names": sync}).up()
+    lab.world.write("pg-1", 1000)
+    lab.run(5)
+    write, flush, replay = (
+        lab.gauge("pg-1", f"pg_stat_replication_{name}_lag_seconds")
+        for name in ("write", "flush", "replay")
+    )
+    assert write == pytest.approx(0.04 + 50e-6, abs=0.0025)
+    assert flush == pytest.approx(write + 1e-3, abs=1e-4)
+    assert replay == pytest.approx(flush + 1e-4, abs=1e-4)
+
+
+def test_the_columns_become_null_on_an_idle_primary() -> None:
+    lab = Lab(2).up()
+    lab.world.write("pg-1", 100)
+    lab.run(5)
+    assert lab.gauge("pg-1", "pg_stat_replication_replay_lag_seconds") is not None
+    lab.world.write("pg-1", 0)
+    lab.run(11)
+    assert lab.gauge("pg-1", "pg_stat_replication_replay_lag_seconds") is None
+
+
+# ---- what is known and what is not ---------------------------------------------------------------
+def test_the_first_commits_after_a_start_write_page_images_too() -> None:
+    lab = Lab(1, wal_bytes=1024).up()
+    before = lab.pg("pg-1").received_bytes()
+    lab.world.write("pg-1", 1000)
+    lab.run(1)
+    first = lab.pg("pg-1").received_bytes() - before
+    lab.run(30)
+    before = lab.pg("pg-1").received_bytes()
+    lab.run(1)
+    later = lab.pg("pg-1").received_bytes() - before
+    assert first > 5 * later
+    assert later == pytest.approx(1000 * 1024, rel=0.01)

@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from hasim.components.postgres.primary import REPLAY_S, WRITE_S
+
 if TYPE_CHECKING:
     from hasim.components.base import Machine
+    from hasim.components.postgres.senders import Sender
     from hasim.components.postgres.server import Postmaster
+    from hasim.lineage import Position
 
 NS = 1_000_000_000  # source: definition
 
@@ -31,6 +35,9 @@ def show(server: Postmaster) -> None:
     gauge("pg_replication_lag_seconds", lambda s: timestamp_lag_s(s, zero_when_replayed=True))
     gauge("pg_replication_lag", lambda s: timestamp_lag_s(s, zero_when_replayed=False))
     gauge("pg_stat_replication_count", lambda s: float(len(s.senders.rows)))
+    gauge("pg_stat_replication_write_lag_seconds", lambda s: worst_lag_s(s, 0))
+    gauge("pg_stat_replication_flush_lag_seconds", lambda s: worst_lag_s(s, 1))
+    gauge("pg_stat_replication_replay_lag_seconds", lambda s: worst_lag_s(s, 2))
     gauge("pg_replication_slots_retained_bytes", retained_bytes)
     gauge("replication_lag", lambda s: staleness_s(s) if s.flow is not None else None)
 
@@ -103,3 +110,37 @@ def retained_bytes(server: Postmaster) -> float | None:
     slots = server.kept.slots.values()
     held = [here - s.restart_bytes for s in slots if s.restart_bytes is not None and not s.lost]
     return max(held, default=0.0)
+
+
+def worst_lag_s(server: Postmaster, column: int) -> float | None:
+    """The largest write, flush or replay lag among the standbys; None: the columns are NULL."""
+    rows = [reported_lags_s(server, row) for row in server.senders.rows.values()]
+    return max((lags[column] for lags in rows if lags is not None), default=None)
+
+
+def reported_lags_s(server: Postmaster, row: Sender) -> tuple[float, float, float] | None:
+    """write_lag, flush_lag, replay_lag of pg_stat_replication: the age of the confirmed position
+    when its reply arrives; None when the standby has all and nothing was written for 10 s.
+    """
+    flow, primary = row.flow, server.primary
+    if primary is None or row.silent or row.gone:
+        return None
+    flow.advance()
+    latest = server.last_commit_ns()
+    if latest is None or (server.now - latest > 10 * NS and not flow.backlog_bytes):
+        return None
+    there_s = server.machine.one_way_s(server.name, row.standby)
+    back_s = server.machine.one_way_s(row.standby, server.name)
+    whole = flow.unsent_bytes(server.position()) <= 0  # what arrives now was written one way ago
+    write_s = (there_s if whole else _age_s(server, flow.received)) + WRITE_S + back_s
+    flush_s = write_s + server.flush_s(row.standby)
+    behind_s = _age_s(server, flow.replayed) - _age_s(server, flow.received)
+    return write_s, flush_s, flush_s + REPLAY_S + max(0.0, behind_s)
+
+
+def _age_s(server: Postmaster, at: Position | None) -> float:
+    """How long ago the position was written here, which is when it went out."""
+    primary = server.primary
+    if at is None or primary is None or at.count == 0:
+        return 0.0
+    return (server.now - server.history.time_of(at.branch, at.count) + primary.waits_ns) / NS

@@ -37,6 +37,7 @@ class Retention:
         self.last_ns = self.server.now
         self.last_bytes = self.here_bytes
         self._looked = (self.server.now, self.here_bytes)
+        self._image_again()
         self.server.world.spawn(self._run(), f"checkpointer {self.server.name}")
 
     def _run(self) -> Generator:
@@ -60,6 +61,11 @@ class Retention:
                 return
             if server.now - self.last_ns >= timeout_s * NS or self._written() >= most:
                 self._checkpoint()
+
+    def _image_again(self) -> None:
+        """After a checkpoint the first change of every page writes its image."""
+        history, branch = self.server.history, self.primary.branch
+        history.lines[branch.number].checkpoint(history.cluster.count(branch))
 
     def _written(self) -> float:
         return self.server.received_bytes() - self.last_bytes
@@ -101,8 +107,7 @@ class Retention:
         if here <= self.last_bytes:
             return
         self.last_bytes = here
-        branch = self.primary.branch
-        server.history.lines[branch.number].checkpoint(server.history.cluster.count(branch))
+        self._image_again()
         before, kept.redo_bytes = kept.redo_bytes, here
         self._limit_slots(here)
         kept.removed_bytes = max(kept.removed_bytes, min(before, self._needed_from(here)))

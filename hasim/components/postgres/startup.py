@@ -14,7 +14,7 @@ from hasim.components.postgres.flow import Flow
 from hasim.components.postgres.primary import Primary
 from hasim.components.postgres.receiver import Receiver
 from hasim.components.postgres.senders import add_slot
-from hasim.model import ZERO
+from hasim.source import Span
 
 if TYPE_CHECKING:
     from hasim.components.postgres.server import Postmaster
@@ -99,7 +99,7 @@ def _recover(server: Postmaster) -> Generator:
 def start_s(server: Postmaster) -> float:
     """The profile's `boot`, if it states one."""
     service = server.machine.containers[server.name].service
-    if service is None or service.boot == ZERO:
+    if service is None or not isinstance(service.where.get("boot"), Span):
         return START_S
     name, tick = f"boot {server.name}", server.p.epoch * 64 + server.p.boots
     server.p.boots += 1
@@ -107,13 +107,15 @@ def start_s(server: Postmaster) -> float:
 
 
 def _lead(server: Postmaster) -> None:
+    server.machine.listen(server.p, True, server.blame)
+    if not server.p.alive:  # its disk is full
+        return
     server.role = "primary"
     server.primary = Primary(server, server.disk.position)
     server.ready = True
     mark = server.log("database system is ready to accept connections", cause=server.blame)
     server.primary.start(mark)
     server.disk.clean = False
-    server.machine.listen(server.p, True, mark)
 
 
 def _stand_by(server: Postmaster) -> None:
