@@ -14,6 +14,9 @@ N_OUTCOMES = len(OUTCOMES)
 N_TERMS = len(L.TERMS)
 CYCLE = 100_000  # source: assumption, 0.1 ms of a load generator's own time per iteration
 JITTER = np.uint64(1 << 63)  # the path of a client's own retries; those of calls are far below
+# Segments that probes leave for faults and repairs: where each good probe follows a bad one, they
+# would use up all of them, and the windows of later faults could not be told apart.
+SPARE = 24
 REPEATED = -2  # slot.check of a repeated check: REPEATED - its edge
 
 
@@ -44,10 +47,10 @@ def second_of(k, t):
 
 
 @jit
-def new_segment(k):
-    """Open a new segment; when all are used the last one goes on."""
+def new_segment(k, spare):
+    """Open a new segment, unless no more than `spare` are left: then the last one goes on."""
     n = k.g[L.NSEGMENT]
-    if n < k.n_segments:
+    if n + spare < k.n_segments:
         k.segments[n] = k.g[L.NOW]
         k.g[L.SEGMENT] = n
         k.g[L.NSEGMENT] = n + 1
@@ -113,7 +116,7 @@ def record_probe(k, s, outcome):
     elif gen.bad:
         gen.bad = 0
         if k.g[L.FAULTED]:
-            new_segment(k)
+            new_segment(k, SPARE)
 
 
 @jit

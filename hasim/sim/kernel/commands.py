@@ -184,7 +184,7 @@ def submit_check(k, e, op, check, connect_by, answer_by, answer_within):
 @jit
 def open_segment(k, faulted):
     """A fault or a repair: what begins from now on belongs to a new segment."""
-    new_segment(k)
+    new_segment(k, 0)
     if faulted:
         k.g[L.FAULTED] = 1
 
