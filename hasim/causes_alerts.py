@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hasim.causes_data import knob_of
+from hasim.causes_failover import knob_of
 from hasim.causes_text import Cause
 from hasim.metrics_data import alert_of
 from hasim.metrics_view import View

@@ -1,8 +1,4 @@
-"""Why the data tier took so long: the waits between a fault and the new leader, or why none came.
-
-The rows of the timeline are the steps; the setting behind a wait is the origin that the daemon
-logged, else the knob that its word is known to wait for.
-"""
+"""Why the data tier took so long: how a new leader came or why none did, and who stayed behind."""
 
 from __future__ import annotations
 
@@ -10,34 +6,25 @@ import math
 import re
 from collections.abc import Iterator
 
-from hasim.causes_text import Cause, of_mark
-from hasim.metrics_data import (
-    NOTICED,
-    Failover,
-    failovers_of,
-    group_of,
-    said,
+from hasim.causes_failover import (
+    EPSILON_S,
+    SHOWN_S,
+    first_of_each,
+    follows,
+    knob_of,
+    shown,
+    steps,
+    then,
+    waited_for,
+    waits,
 )
-from hasim.metrics_probes import UP, server_name
+from hasim.causes_text import Cause
+from hasim.metrics_data import Failover, failovers_of, group_of, said
 from hasim.metrics_view import View
-from hasim.model import Instance, Knob
+from hasim.model import Instance
 from hasim.sim.trace import FaultSpan, Mark
-from hasim.source import Origin, Span
+from hasim.source import Span
 
-SHOWN_S = 0.3  # shorter waits are not what makes an outage long
-EPSILON_S = 1e-9
-# What a daemon's word waited for, where it does not say so itself: names of knobs, by their end.
-WAITED = (
-    (re.compile(r"\+sdown"), "down-after-milliseconds"),
-    (re.compile(r"\+odown"), "quorum"),
-    (re.compile(r"\+(?:try|new)-failover|\+vote-for-leader|failover-abort"), "failover-timeout"),
-    (re.compile(r"startup is taking too long|startup timeout"), "primary_start_timeout"),
-    (re.compile(r"promoted self to leader|Lock owner: None"), "ttl"),
-    (re.compile(r"DCS is not accessible|communicating with DCS"), "retry_timeout"),
-    (re.compile(r"maximum replication lag|exceeds maximum"), "maximum_lag_on_failover"),
-    (re.compile(r"Entering MASTER STATE"), "advert_int"),
-    (re.compile(r"starting primary after failure"), "loop_wait"),
-)
 # Why a Patroni member or a Sentinel did not take over, in its own words.
 REFUSED = re.compile(
     r"failover-abort|exceeds maximum|behind last known|is ahead of my|still alive|DCS is not acc"
@@ -46,6 +33,7 @@ REFUSED = re.compile(
 )
 # What a database or store says once it takes requests again.
 READY = re.compile(r"ready to accept connections|Ready to accept connections|^listening$")
+NOBODY = "No such container: "  # Docker's own words
 SILENT = ("power-off", "blackhole", "partition", "pause")
 DEAD = ("stop", "crash", "kill", "docker-kill", "kill-process", "recreate", "restart", *SILENT)
 MANAGERS = {"postgres": ("patroni", "Patroni"), "redis": ("sentinel", "Sentinel")}
@@ -53,11 +41,13 @@ MANAGERS = {"postgres": ("patroni", "Patroni"), "redis": ("sentinel", "Sentinel"
 
 def failover_causes(view: View, fault: FaultSpan) -> list[Cause]:
     """The waits up to each new leader, or why there is none; what clients did afterwards."""
+    if missed := _missed(view, fault):
+        return [missed]
     changes = first_of_each([f for f in failovers_of(view) if follows(view, f.mark, fault)])
     out: list[Cause] = []
     for change in changes:
-        out += _steps(view, fault, change)
-        out += _then(view, change)
+        out += steps(view, fault, change)
+        out += then(view, change)
         out += _left_behind(view, fault, change)
     changed = {change.by for change in changes}
     for instance in _struck(view, fault):
@@ -69,143 +59,19 @@ def failover_causes(view: View, fault: FaultSpan) -> list[Cause]:
     return [*out, *_pools(view, fault)]
 
 
-def first_of_each(changes: list[Failover]) -> list[Failover]:
-    """The first change of every group."""
-    return list({(c.by, c.group): c for c in reversed(changes)}.values())[::-1]
-
-
-def follows(view: View, mark: Mark, fault: FaultSpan) -> bool:
-    """Does the row descend from the fault, or else come between it and the next one?"""
-    if mark.t_s < fault.start_s - EPSILON_S:
-        return False
-    later = [f.start_s for f in view.faults if f.start_s > fault.start_s + EPSILON_S]
-    if view.descends(mark, fault.mark):
-        return True
-    others = any(view.descends(mark, f.mark) for f in view.faults)
-    return not others and mark.t_s < min(later, default=math.inf)
-
-
-# ---- the waits -------------------------------------------------------------------------------
-def _steps(view: View, fault: FaultSpan, change: Failover) -> Iterator[Cause]:
-    """One sentence per long wait between the rows that lead to the change."""
-    rows = _chain(view, fault, change)
-    total_s = change.mark.t_s - fault.start_s
-    if not rows or total_s < SHOWN_S:
-        return
-    what = f"took over from {change.old}" if change.old else "took over"
-    what = "led again" if change.old == change.new else what
-    text = f"{change.group or change.new}: {change.new} {what} {total_s:.1f} s after the fault"
-    yield Cause(text, of_mark(change.mark), total_s)
-    yield from _waits(view, rows, fault.start_s, change.group)
-
-
-def _waits(view: View, rows: list[Mark], since_s: float, group: str = "") -> Iterator[Cause]:
-    """One sentence for the long waits between rows; those before the same words together."""
-    found: dict[tuple[str, str], list[float]] = {}
-    first: dict[tuple[str, str], Mark] = {}
-    at_s = since_s
-    for row in rows:
-        wait_s, at_s = row.t_s - at_s, max(at_s, row.t_s)
-        if wait_s >= SHOWN_S:
-            key = row.component, row.event
-            found.setdefault(key, []).append(wait_s)
-            first.setdefault(key, row)
-    for key, waits in found.items():
-        span, why = waited_for(view, first[key], group)
-        times = f" {len(waits)} times" if len(waits) > 1 else ""
-        head = f"of these {sum(waits):.1f} s until {key[0]} said '{shown(first[key])}'{times}"
-        yield Cause(head + why, span, sum(waits))
-
-
-def _then(view: View, change: Failover) -> Iterator[Cause]:
-    """From the promotion to the first balancer that sends requests to the new leader."""
-    ways = {
-        f"{b.name}/{s.name}"
-        for balancer in view.stack.balancers
-        for b in balancer.backends
-        for s in b.servers
-        if s.instance in view.instances
-        and change.new in (s.instance, view.instances[s.instance].inside)
-    }
-    for mark in view.trace.timeline:
-        if mark.t_s > change.mark.t_s and UP.match(mark.event) and server_name(mark) in ways:
-            wait_s = mark.t_s - change.mark.t_s
-            span, why = waited_for(view, mark)
-            text = f"{wait_s:.1f} s more until {mark.component} sent requests to {change.new}"
-            yield Cause(text + why, span, wait_s)
-            return
-
-
-def _restarted(view: View, fault: FaultSpan, node: Instance) -> Iterator[Cause]:
-    """No new leader, since the old one was started again in its place."""
-    names = {node.name, node.inside} - {""}
-    rows = [
-        m
-        for m in view.trace.timeline
-        if m.component in names and m.t_s > fault.start_s + EPSILON_S and follows(view, m, fault)
-    ]
-    ready = next((i for i, m in enumerate(rows) if READY.search(m.event)), None)
-    if ready is not None and rows[ready].t_s - fault.start_s >= SHOWN_S:
-        took_s = rows[ready].t_s - fault.start_s
-        yield Cause(
-            f"{node.name} was back in its place {took_s:.1f} s after the fault", None, took_s
-        )
-        yield from _waits(view, rows[: ready + 1], fault.start_s, group_of(view, node.name))
-
-
-def _chain(view: View, fault: FaultSpan, change: Failover) -> list[Mark]:
-    """The first notice, what the new leader's row descends from, and that row; in time order."""
-    rows = {change.mark.id: change.mark}
-    at = view.marks.get(change.mark.parent)
-    while at is not None and at.id not in rows and at.id != fault.mark:
-        if at.t_s >= fault.start_s - EPSILON_S:
-            rows[at.id] = at
-        at = view.marks.get(at.parent)
-    word = NOTICED.get(change.by)
-    for mark in view.trace.timeline:
-        mine = change.group in (group_of(view, mark.component), "") or change.group in said(mark)
-        between = fault.start_s - EPSILON_S <= mark.t_s <= change.mark.t_s
-        if word is not None and mine and between and word.search(said(mark)):
-            rows[mark.id] = mark
-            break
-    return sorted(rows.values(), key=lambda m: (m.t_s, m.id))
-
-
-def shown(mark: Mark) -> str:
-    """A row, cut to a readable length."""
-    text = said(mark)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def waited_for(view: View, row: Mark, group: str = "") -> tuple[Span | None, str]:
-    """The setting that a row waited for: (place, `: name value`)."""
-    span = of_mark(row)
-    knob = next((k for k in view.stack.knobs if span is not None and _is_at(k.origin, span)), None)
-    if span is None and not row.default:
-        words = next((names for word, names in WAITED if word.search(said(row))), "")
-        knob = knob_of(view, words, row.component, group) if words else None
-        span = knob.origin if knob is not None and isinstance(knob.origin, Span) else None
-    if knob is not None:
-        name = knob.name.rpartition(".")[2]
-        note = "" if isinstance(knob.origin, Span) else f" (default, {knob.origin.source})"
-        return span or knob.insert, f": {name} {knob.value}{note}"
-    if row.default:
-        return None, f" (default, {row.default})"
-    return span, ""
-
-
-def _is_at(origin: Origin, span: Span) -> bool:
-    return isinstance(origin, Span) and (origin.file, origin.line) == (span.file, span.line)
-
-
-def knob_of(view: View, name: str, *about: str) -> Knob | None:
-    """The knob of that last name; one of what it is about goes before all others."""
-    found = [k for k in view.stack.knobs if k.name.rpartition(".")[2] == name]
-    for word in about:
-        named = [k for k in found if word and word in k.name.split(".")]
-        if named:
-            return named[0]
-    return found[0] if found else None
+def _missed(view: View, fault: FaultSpan) -> Cause | None:
+    """`docker stop NAME` of a service whose container has another name strikes nothing."""
+    mark = view.marks.get(fault.mark)
+    word, _, name = mark.detail.partition(NOBODY) if mark is not None else ("", "", "")
+    if word or not name:
+        return None
+    for instance in view.stack.instances:
+        if instance.compose_service == name:
+            span = instance.where.get("container_name")
+            text = f"{fault.do} struck nothing: {NOBODY}{name}; "
+            text += f"the container of service {name} is named {instance.name}"
+            return Cause(text, span if isinstance(span, Span) else instance.span)
+    return Cause(f"{fault.do} struck nothing: {NOBODY}{name}", view.scenario.span)
 
 
 # ---- nobody takes over -----------------------------------------------------------------------
@@ -234,6 +100,27 @@ def _follows_another(view: View, node: Instance) -> bool:
         return bool(boot or led) and node.inside not in {*boot, *led}
     config = node.config
     return bool(getattr(config, "standby", False) or getattr(config, "replicaof", None))
+
+
+def _restarted(view: View, fault: FaultSpan, node: Instance) -> Iterator[Cause]:
+    """No new leader, since the old one was started again in its place."""
+    names = {node.name, node.inside} - {""}
+    rows = [
+        m
+        for m in view.trace.timeline
+        if m.component in names and m.t_s > fault.start_s + EPSILON_S and follows(view, m, fault)
+    ]
+    ready = next((i for i, m in enumerate(rows) if READY.search(m.event)), None)
+    if ready is not None and rows[ready].t_s - fault.start_s >= SHOWN_S:
+        took_s = rows[ready].t_s - fault.start_s
+        if rows[ready].t_s >= fault.repair_s:
+            text = f"{node.name} came back only by its repair, {took_s:.1f} s after the fault"
+            yield Cause(text, None, took_s)
+            return
+        yield Cause(
+            f"{node.name} was back in its place {took_s:.1f} s after the fault", None, took_s
+        )
+        yield from waits(view, rows[: ready + 1], fault.start_s, group_of(view, node.name))
 
 
 def _matters(view: View, fault: FaultSpan, node: Instance, manager: str) -> bool:

@@ -227,6 +227,24 @@ def test_a_primary_that_is_started_again_in_its_place() -> None:
     assert not any("nothing promoted" in t for t in found)
 
 
+def test_a_container_that_has_another_name() -> None:
+    base = tier()
+    where = {"container_name": Span("docker-compose.ha.yml", 141, 21)}
+    master = replace(node("agentic-redis-master", "redis"), compose_service="redis-master",
+                     where=where)  # fmt: skip
+    stack = replace(base, instances=(*base.instances, master))
+    made = trace(
+        timeline=(Mark(0, -1, FAULT_S, "fault", "stop", "No such container: redis-master"),),
+        faults=(FaultSpan("stop", "container:redis-master", FAULT_S, REPAIR_S, 0),),
+        terminations=(),
+    )
+    found = [f"{c.text} @{c.span}" for c in explain(scenario(), stack, made)]
+    assert found[0] == (
+        "stop struck nothing: No such container: redis-master; the container of service "
+        "redis-master is named agentic-redis-master @docker-compose.ha.yml:141:21"
+    )
+
+
 def test_the_same_wait_many_times_is_one_sentence() -> None:
     lost = "Error communicating with DCS"
     found = told(
