@@ -197,7 +197,7 @@ class Lab:
         return [
             (t - shift, who, detail)
             for _, _, t, who, what, detail in self.world.rows
-            if what == event and (not by or who == by) and about in detail and t >= shift
+            if what == event and (not by or who == by) and detail.startswith(about) and t >= shift
         ]
 
     def first(self, event: str, about: str = "", by: str = "") -> float:
@@ -214,4 +214,5 @@ class Lab:
 
     def master(self) -> str:
         """The server that takes writes."""
-        return next((n for n in self.nodes if self.process(n) and self.data(n).writable), "")
+        running = (n for n in self.nodes if self.process(n) and self.data(n) is not None)
+        return next((n for n in running if self.data(n).writable), "")

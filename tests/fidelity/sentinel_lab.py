@@ -1,4 +1,4 @@
-"""The laboratory of tests/measured/redis-sentinel.csv: its faults on three servers and Sentinels."""
+"""The laboratory of tests/measured/redis-sentinel.csv: its faults, simulated."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 The trials recorded no phases, so a cell is compared as a distribution: medians within 50 ms or 3 %,
 mean absolute quantile difference below 60 ms beyond what 99 % of samples of that size miss of their
 own distribution. The laboratory was starved of CPU: `tick_late_ms_p99` of a trial is 11 to 127 ms
-and one rewrite of a Sentinel's file took 2/8/29 ms (reference/redis-sentinel.md section 6), which is
-given to the simulation as it is; late ticks are not.
+and one rewrite of a Sentinel's file took 2/8/29 ms (reference/redis-sentinel.md section 6), as
+here; late ticks are not simulated.
 """
 
 from __future__ import annotations

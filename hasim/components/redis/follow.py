@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hasim.components.redis.server import Server
 
 CONNECTS = 0  # source: hasim.sim.world
+HEARS = (0, 1)  # packets arrive, as CONNECTS or as REFUSED
 CRON_NS = NS  # source: server.c, run_with_period(1000) replicationCron()
 HANDSHAKE_NS = 5_000_000  # source: assumption; seven short messages and a fork-free reply
 TRANSFER_NS = 60_000_000  # source: assumption; a small dataset sent and loaded
@@ -57,7 +58,7 @@ class Follower:
         if self._ends is not None:
             self._ends()
         if self.upstream is not None:
-            self.upstream.detach(self.server)
+            self._leave(self.upstream)
         self.up, self.upstream = False, None
         self._ring()
 
@@ -195,7 +196,7 @@ class Follower:
         machine = self.server.machine
         p = machine.containers[self.master].process
         reach = machine.reach(self.server.name, self.master)
-        silent = reach not in (CONNECTS, 1)
+        silent = reach not in HEARS
         if p is not self.process:
             if self.stuck is None or not silent:
                 self._delivered()
@@ -231,9 +232,29 @@ class Follower:
         self.stuck = self.quiet_since = None
         self.server.say("Connection with master lost", why, up.mark if up else -1)
         if up is not None:
-            up.detach(self.server)
+            self._leave(up)
         self.server.changed()
         self._ring()
+
+    def _leave(self, up: Server) -> None:
+        """The master hears of the end now, or when the silence ends, or after repl-timeout."""
+        server, machine = self.server, self.server.machine
+        if machine.reach(self.master, server.name) in HEARS:
+            up.detach(server)
+            return
+
+        def heard(reach: int) -> None:
+            if reach in HEARS:
+                gone()
+
+        def gone() -> None:
+            ends()
+            if not (server.follower and server.follower.upstream is up):
+                up.detach(server)
+
+        ends = machine.watch(self.master, server.name, heard)
+        timer = server.world.seconds(up.config.repl_timeout_s)
+        timer.callbacks.append(lambda _: gone())
 
     def on_disk(self) -> Position | None:
         """What the replica's own snapshots hold; None: only what its last full resync left."""

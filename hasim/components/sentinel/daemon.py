@@ -69,6 +69,7 @@ class Sentinel:
         ] = []  # effects that came after their time: none unless `outlook` is wrong
         self.eager = False  # never sleep (tests)
         self.bell = p.env.event()
+        self.others: list[str] | None = None
         self._watched: set[str] = set()
         self.id = memory.wake_up(self)
         machine.notice(self.name, self._self_changed)

@@ -117,8 +117,10 @@ def save(sentinel: Sentinel) -> None:
 
 def names_of(sentinel: Sentinel) -> list[str]:
     """Every other container of this kind that watches a master of the same name."""
+    if sentinel.others is not None:
+        return sentinel.others
     mine = {m.name for m in sentinel.config.masters}
-    return [
+    sentinel.others = [
         name
         for name, one in sentinel.machine.containers.items()
         if one.spec.kind == "sentinel"
@@ -126,6 +128,7 @@ def names_of(sentinel: Sentinel) -> list[str]:
         and one.spec.config is not None
         and mine & {m.name for m in one.spec.config.masters}
     ]
+    return sentinel.others
 
 
 def fellows(sentinel: Sentinel, master: str) -> list[Sentinel]:
