@@ -29,7 +29,7 @@ class Address:
         self.text, self.world, self.machine = text, world, machine
         self.hosts: list[str] = []
         self.used = ""  # the host whose hardware address the clients know
-        self._round = 0
+        self._round, self._asked = 0, False  # is a client's neighbour entry on its way to fail?
         self._refreshed: dict[str, tuple[int, int]] = {}
 
     def add(self, host: str, refresh_s: float = 0.0) -> None:
@@ -58,10 +58,12 @@ class Address:
         self._show(cause)
 
     def _show(self, cause: int) -> None:
-        self._round += 1
         holds = self.used if self.used in self.hosts else None
         self.machine.move_vip(self.text, holds, cause)
-        if holds is None and self.hosts:
+        if holds is not None or not self.hosts:
+            self._round, self._asked = self._round + 1, False
+        elif not self._asked:
+            self._round, self._asked = self._round + 1, True
             self.world.spawn(self._revalidated(self._round, cause), f"neighbour {self.text}")
             for host in self.hosts:
                 self._refresh(host, self._round, cause)
@@ -92,6 +94,8 @@ class Address:
             yield self.world.seconds(low + (high - low) * u + FAILS_S)
         if number != self._round:
             return
+        self._asked = False
+        self.used = ""
         heard = [h for h in self.hosts if self.machine.passes(h, "")]
         if heard:
             self.used = heard[0]
