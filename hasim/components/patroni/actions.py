@@ -49,6 +49,7 @@ def promote(node: Node, mark: int) -> Steps:
     yield from node.awake()
     if done.triggered:
         node.role = "primary"
+        node.disk.diverged = False
         node.rewind_check = False
         node.show()
 
@@ -66,6 +67,8 @@ def demote(node: Node, mode: str) -> Steps:
         yield from node.stop_server("fast")
     else:
         yield from node.stop_server("immediate")
+        if mode == "immediate-nolock" and node.disk is not None:
+            node.disk.diverged = True  # it has written WAL that the new leader does not have
     node.role = "demoted"
     node.set_leader(False)
     if mode == "immediate":
@@ -92,7 +95,7 @@ def start_standby(node: Node, upstream: str) -> Steps:
     disk = node.disk
     if disk is None or node.process is not None:
         return
-    disk.diverged = node.diverged(upstream)
+    disk.diverged = disk.diverged or node.diverged(upstream)
     disk.standby, disk.follow = True, upstream
     node.recovering = True
     yield from node.start_server()

@@ -261,8 +261,13 @@ class HaLoop:
         return f"{action} in progress"
 
     def _not_answering(self) -> Steps:
-        """The server is starting, or a zombie: the lock is kept, nothing else is done."""
+        """The server is starting, or a zombie: the lock is kept, nothing else is done. What it was
+        last counts (postgresql.is_primary falls back to the cached role).
+        """
         node = self.node
+        if node.role == "primary" and not node.has_lock and not node.view.unlocked:
+            yield from actions.demote(node, "immediate-nolock")
+            return "demoting self because I do not have the lock and I was a leader"
         if node.has_lock:
             yield from node.sleep(WORK_S)
             yield from self.update_lock()

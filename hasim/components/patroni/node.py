@@ -248,6 +248,8 @@ class Node:
         disk = self.disk
         if p is None or p.data is None or disk is None:
             return False
+        if disk.diverged:
+            return True
         mine = self.server.received if self.ready else disk.position
         return not is_behind(mine, p.data.received)
 

@@ -140,11 +140,13 @@ def _start_primary(node: Node) -> Steps:
 
 
 def _single_user(node: Node) -> Steps:
-    """postgres --single: replays the WAL and stops cleanly."""
+    """postgres --single: replays the WAL and stops cleanly. Its checkpoints are WAL that no other
+    member has: if there is another leader by then, a rewind follows.
+    """
     yield from node.sleep(SINGLE_USER_S)
     node.crash_recovered = True
     if node.disk is not None:
-        node.disk.clean = True
+        node.disk.clean = node.disk.diverged = True
 
 
 def rewind_or_reinitialize(node: Node) -> str:
