@@ -27,7 +27,8 @@ class Config:
 
 
 def node(name: str, kind: str, host: str = "host-a", **more: object) -> Instance:
-    return Instance(name, kind, host, kind, name, span=Span("compose.yml", 5, 3), **more)  # type: ignore
+    place = Span("compose.yml", 5, 3)
+    return Instance(name, kind, host, kind, name, span=place, **more)  # type: ignore[arg-type]
 
 
 def tier() -> Stack:

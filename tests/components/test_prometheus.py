@@ -9,7 +9,7 @@ import pytest
 from fake_world import FakeWorld, make_stack
 
 from hasim.components.base import Placed
-from hasim.components.prometheus import COMPONENT, assumed, rule_files
+from hasim.components.prometheus import COMPONENT, assumed, rule_files, stand_in
 from hasim.components.prometheus.config import Config
 from hasim.components.prometheus.lint import findings
 from hasim.components.prometheus.scrape import Store, targets
@@ -312,6 +312,20 @@ def test_files_are_chosen_by_name() -> None:
     assert rule_files(names) == ("alerts.yml", "monitoring/pg.rules.yml", "x/rules.yaml")
     assert rule_files([*names, "prometheus/prometheus.yml"]) == ("prometheus/prometheus.yml",)
     assert rule_files(["salerts.yml", "compose.yml"]) == ()
+
+
+def test_a_folder_with_rules_alone_gets_a_prometheus() -> None:
+    one = stand_in(["compose.yml", "alerts.yml"], "host-1")
+    assert one is not None
+    assert (one.instance.kind, one.instance.host) == ("prometheus", "host-1")
+    made = COMPONENT.configure(one, Folder(alerts_yml=DOWN))
+    assert made.config.alerts == ("GatewayDown",)
+    assert made.config.jobs is None
+    both = stand_in(["prometheus.yml", "alerts.yml"], "host-1")
+    assert both is not None
+    made = COMPONENT.configure(both, Folder(alerts_yml=DOWN, prometheus_yml=MAIN))
+    assert [job.name for job in made.config.jobs] == ["haproxy", "gw"]
+    assert stand_in(["compose.yml"], "host-1") is None
 
 
 def test_only_prometheus_itself_is_recognised() -> None:

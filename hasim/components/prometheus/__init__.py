@@ -13,6 +13,7 @@ from hasim.components.base import Component, Configured, Folder, Machine, Placed
 from hasim.components.prometheus.config import configured
 from hasim.components.prometheus.without_container import assumed as assumed
 from hasim.components.prometheus.without_container import rule_files as rule_files
+from hasim.components.prometheus.without_container import stand_in as stand_in
 
 if TYPE_CHECKING:
     from hasim.errors import Finding
@@ -32,6 +33,8 @@ class Prometheus(Component):
         return service.image.rpartition("/")[2].partition(":")[0] == "prometheus"
 
     def configure(self, one: Placed, folder: Folder) -> Configured:
+        if one.service is None and one.config:
+            return assumed(one.config.split("\n"), folder)
         return configured(one, folder)
 
     def daemon(self, p: Process, world: World, machine: Machine) -> Generator:

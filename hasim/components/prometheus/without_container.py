@@ -6,8 +6,12 @@ import posixpath
 import re
 from collections.abc import Iterable
 
-from hasim.components.base import Configured, Folder
+from hasim.components.base import Configured, Folder, Placed
 from hasim.components.prometheus.config import from_file, from_rules
+from hasim.model import Instance
+from hasim.source import Span
+
+NAME = "prometheus"
 
 # Files that are taken for Prometheus' own, by the end of their path.
 MAIN = re.compile(r"(?:.*/)?prometheus\.ya?ml")
@@ -19,6 +23,18 @@ def rule_files(names: Iterable[str]) -> tuple[str, ...]:
     known = sorted(names)
     main = tuple(n for n in known if MAIN.fullmatch(n))
     return main[:1] or tuple(n for n in known if RULES.fullmatch(n))
+
+
+def stand_in(names: Iterable[str], host: str) -> Placed | None:
+    """A Prometheus on a host for the files of a folder; None if none of them is Prometheus'. Its
+    configure() then reads them.
+    """
+    found = rule_files(names)
+    if not found:
+        return None
+    place = Span(found[0], 1, 1)
+    one = Instance(NAME, "prometheus", host, network_mode="host", restart="always", span=place)
+    return Placed(one, names=(NAME,), config="\n".join(found))
 
 
 def assumed(paths: Iterable[str], folder: Folder) -> Configured:
