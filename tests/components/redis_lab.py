@@ -106,33 +106,17 @@ class Lab:
         options = {"network_mode": network, "restart": "no"}
         if network != "host":
             options["networks"] = ("net",)
-        made = []
-        for i, name in enumerate(self.nodes):
-            settings = {"save": (), **(redis or {})}
-            if i:
-                settings["replicaof"] = ("redis-1", 6379)
-            made.append(
-                Instance(name, "redis", where[name], config=RedisConfig(**settings),
-                         peers={"redis-1:6379": "redis-1"}, **options)
-            )  # fmt: skip
+        options["peers"] = {"redis-1:6379": "redis-1"}
+        made = [self._server(n, where[n], redis or {}, options) for n in self.nodes]
         master = MasterConfig(
             "mymaster", "redis-1", 6379, quorum, down_after_ms, failover_timeout_ms, parallel_syncs
         )
         for name in self.names:
-            settings = {"state": name, **(sentinel or {})}
-            config = SentinelConfig(masters=(master,), rewrite=rewrite, **settings)
-            made.append(
-                Instance(name, "sentinel", where[name], config=config,
-                         peers={"redis-1:6379": "redis-1"}, **options)
-            )  # fmt: skip
+            settings = {"state": name, "rewrite": rewrite, **(sentinel or {})}
+            config = SentinelConfig(masters=(master,), **settings)
+            made.append(Instance(name, "sentinel", where[name], config=config, **options))
         made.append(Instance("app", "service", where["app"], **options))
-        places = sorted({i.host for i in made})
-        stack = Stack(
-            ".", "lab", "", (),
-            tuple(Host(h, 8, 2**34, Dist("const", 1.0)) for h in places),
-            tuple(Link(a, b, 0.0004) for i, a in enumerate(places) for b in places[i + 1:]),
-            tuple(made), (), (), (), {},
-        )  # fmt: skip
+        stack = self._stack(made)
         edges = [
             Edge("app", n, "", "host", where["app"], where[n], "sentinel:mymaster")
             for n in (self.nodes if discovery else ())
@@ -142,6 +126,18 @@ class Lab:
         self.eager, self.rate, self.zero_ns = eager, rate, 0
         if start:
             self.start(skip, warm_s)
+
+    def _server(self, name: str, host: str, settings: dict, options: dict) -> Instance:
+        settings = {"save": (), **settings}
+        if name != "redis-1":
+            settings["replicaof"] = ("redis-1", 6379)
+        return Instance(name, "redis", host, config=RedisConfig(**settings), **options)
+
+    def _stack(self, made: list[Instance]) -> Stack:
+        places = sorted({i.host for i in made})
+        links = [Link(a, b, 0.0004) for i, a in enumerate(places) for b in places[i + 1 :]]
+        hosts = tuple(Host(h, 8, 2**34, Dist("const", 1.0)) for h in places)
+        return Stack(".", "lab", "", (), hosts, tuple(links), tuple(made), (), (), (), {})
 
     def start(self, skip: tuple[str, ...] = (), warm_s: float = 120.0) -> None:
         for name in (*self.nodes, *self.names, "app"):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hasim.lineage import Branch
     from hasim.sim.world import World
 
-NS = 1_000_000_000
+NS = 1_000_000_000  # source: definition, ns in a second
 # appendfsync everysec: what a power cut takes. Source: redis.conf, APPEND ONLY MODE.
 FSYNC_NS = NS
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from hasim.sim.world import CONNECTS, NO_ROUTE, REFUSED, SILENT
 
-MS = 1_000_000
-NEVER = -(10**18)
-FAR = 10**18
+MS = 1_000_000  # source: definition, ns in a millisecond
+NEVER = -(10**18)  # source: our choice, before every time
+FAR = 10**18  # source: our choice, after every time
 
 RECONNECT_NS = 1000 * MS  # source: sentinel.c, SENTINEL_PING_PERIOD (constant, not down-after)
 MIN_LINK_NS = 15_000 * MS  # source: sentinel.c, SENTINEL_MIN_LINK_RECONNECT_PERIOD

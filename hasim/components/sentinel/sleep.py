@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from hasim.components.sentinel.daemon import Sentinel
     from hasim.components.sentinel.entries import Entry, Master
 
-LONG_NS = 15_000 * MS  # a sleep above this is not replayed as a whole; our choice
-REPLAY_NS = 3000 * MS  # of it, this much is; more than two of every period but INFO's
+LONG_NS = 15_000 * MS  # source: our choice; a longer sleep is not replayed as a whole
+REPLAY_NS = 3000 * MS  # source: our choice; more than one of every period but INFO's
 TICK_NS = 71_300_000  # source: reference/redis-sentinel.md section 0, the mean timer period
 
 
