@@ -26,7 +26,7 @@ WAITED = (
     (re.compile(r"\+odown"), "quorum"),
     (re.compile(r"\+(?:try|new)-failover|\+vote-for-leader|failover-abort"), "failover-timeout"),
     (re.compile(r"startup is taking too long|startup timeout"), "primary_start_timeout"),
-    (re.compile(r"promoted self to leader|Lock owner: None"), "ttl"),
+    (re.compile(r"promoted self|Lock owner: None|following a different"), "ttl"),
     (re.compile(r"DCS is not accessible|communicating with DCS"), "retry_timeout"),
     (re.compile(r"maximum replication lag|exceeds maximum"), "maximum_lag_on_failover"),
     (re.compile(r"Entering MASTER STATE"), "advert_int"),

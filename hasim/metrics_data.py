@@ -28,7 +28,8 @@ NOTICED = {
     "sentinel": re.compile(r"\+sdown "),
     "patroni": re.compile(
         r"promoted self to leader|[Ll]eader key (?:expired|deleted|released)|Lock owner: None"
-        r"|demot(?:ed|ing) self|DCS is not accessible"
+        r"|demot(?:ed|ing) self|DCS is not accessible|communicating with DCS"
+        r"|starting primary after failure|Primary crashed|following a different leader"
     ),
     "vrrp": MASTER,
     "alert": re.compile(r"ALERTS firing"),
