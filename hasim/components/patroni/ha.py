@@ -122,9 +122,10 @@ class HaLoop:
         if node.zombie or not node.ready:
             return (yield from self._not_answering())
         node.state = "running"
-        yield from node.sleep(WORK_S - AGE_S)
-        node.seen_lsn = node.lsn()
-        yield from node.sleep(AGE_S)
+        if node.has_lock or node.view.unlocked:  # for the others nothing hangs on these moments
+            yield from node.sleep(WORK_S - AGE_S)
+            node.seen_lsn = node.lsn()
+            yield from node.sleep(AGE_S)
         if not node.ready:
             return "Error communicating with PostgreSQL. Will try again later"
         if node.view.unlocked:

@@ -228,7 +228,6 @@ class Node:
             "primary" if self.is_primary else "replica",
             "running" if self.ready else self.state,
             server.timeline if server is not None and self.ready else 0,
-            self.lsn(),
             self.config.nofailover,
             self.config.nosync,
         )

@@ -23,7 +23,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class MemberData:
-    """Key members/<name>. api and server: instances. sysid of the data directory."""
+    """Key members/<name>. api and server: instances. The WAL position that Patroni keeps there,
+    too, is left out: nobody decides by it, and it would be a write in every cycle.
+    """
 
     name: str
     api: str
@@ -31,10 +33,8 @@ class MemberData:
     role: str = "replica"
     state: str = "stopped"
     timeline: int = 0
-    lsn: float = 0.0
     nofailover: bool = False
     nosync: bool = False
-    checkpointed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
