@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 Target = tuple[str, str]
 Repair = Callable[[int], None]
 
-# How often the return of a killed process is looked for. Source: our choice, far below a boot.
-LOOK_S = 0.01
 # A name server that answers later than HAProxy waits (`timeout retry`) is as good as silent.
 # Source: reference/haproxy.md section 6.1.
 DNS_PATIENCE_S = 1.0
@@ -117,8 +115,20 @@ class DaemonFaults:
                 self.machine.exit(p, 137, cause)
             elif not inner:
                 self.machine.kill_child(name, cause)
-        while not all(_listens(self.machine, name) for name in victims):
-            yield self.world.seconds(LOOK_S)
+        yield self._listening(victims)
+
+    def _listening(self, names: list[str]) -> Any:
+        """An event: all of them listen (again)."""
+        event = self.world.env.event()
+
+        def look() -> None:
+            if not event.triggered and all(_listens(self.machine, name) for name in names):
+                event.succeed()
+
+        for name in names:
+            self.machine.notice(name, look)
+        look()
+        return event
 
     def _do_unhealthy(self, fault: Fault, targets: list[Target], cause: int) -> Repair:
         """It serves, but the health URL fails. url: live | ready | both | a path."""
