@@ -106,9 +106,9 @@ def _edges(stack: Stack) -> list[Edge]:
 class Lab:
     """Up, settled, with a primary that is written to; then time zero."""
 
-    def __init__(self, seed: int = 1, settle_s: float = 60.0, writes: int = WRITES, **kw):
+    def __init__(self, seed=1, settle_s=60.0, writes=WRITES, phases=None, **kw):
         stack = lab_stack(**kw)
-        self.phases: dict[str, float] = {}
+        self.phases: dict[str, float] = phases or {}
         self.world = LabWorld(stack, _edges(stack), phases=self.phases, seed=seed)
         self.machine = Machine(self.world)
         for name, container in self.machine.containers.items():

@@ -8,6 +8,7 @@ from statistics import mean
 import pytest
 
 from hasim.components.patroni.config import Dynamic
+from hasim.source import Default
 from tests.components.patroni_lab import WRITES, Lab
 
 DEFAULTS = Dynamic(use_pg_rewind=True)
@@ -374,3 +375,41 @@ def test_haproxy_may_send_writes_to_two_primaries_when_patroni_hangs_and_ttl_is_
     assert 21 <= down <= 24.2
     assert lab.at("promoted self to leader") < down
     assert new < down + 4
+
+
+def test_a_line_names_the_setting_behind_it() -> None:
+    lab = lab_at(4.0)
+    ttl = Default("ttl of the test")
+    for name in lab.members():
+        node = lab.node(name)
+        node.config = replace(node.config, where={"ttl": ttl})
+    origins = []
+    logged = lab.world.log
+
+    def log(component, event, detail="", *, cause=-1, origin=None):
+        origins.append((event, origin))
+        return logged(component, event, detail, cause=cause, origin=origin)
+
+    lab.world.log = log
+    lab.node_kill()
+    new_primary(lab)
+    assert ("promoted self to leader by acquiring session lock", ttl) in origins
+
+
+def test_a_start_of_more_than_primary_start_timeout_ends_in_a_failover() -> None:
+    """Worst case loop_wait + primary_start_timeout + loop_wait."""
+    lab = lab_at(3.0, dynamic=replace(DEFAULTS, primary_start_timeout=60))
+    server = lab.server(lab.primary)
+    server.kept.redo_bytes = server.received_bytes() - 300 * server.config.redo_bytes_s
+    lab.pm_kill()
+    lab.run(0.01)
+    assert 60 < new_primary(lab) < L + 60 + L + 2
+
+
+def test_phases_pin_the_cycle_of_a_member() -> None:
+    lab = Lab(phases={"pg-1": 5.0, "pg-2": 5.0})
+    before = lab.lease_expiry()
+    lab.until(4.9)
+    assert lab.lease_expiry() == before
+    lab.until(5.2)
+    assert lab.lease_expiry() - lab.world.start_ns == pytest.approx((5.1 + T) * 1e9, abs=2e7)

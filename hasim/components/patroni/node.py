@@ -24,6 +24,17 @@ if TYPE_CHECKING:
 # From exec until Patroni asks etcd for the first time. Source: measured, patroni 4.1.5 on the
 # laboratory's machine: python and its imports, about a second.
 START_S = (0.8, 1.4)
+# What Patroni says -> the setting behind it.
+DECIDED_BY = (
+    ("promoted self to leader by acquiring session lock", "ttl"),
+    ("demoting self because DCS is not accessible", "retry_timeout"),
+    ("starting primary after failure", "loop_wait"),
+    ("Primary crashed. Failing over", "primary_start_timeout"),
+    ("Demoting self because primary startup", "primary_start_timeout"),
+    ("My wal position exceeds maximum replication lag", "maximum_lag_on_failover"),
+    ("Assigning synchronous standby status", "synchronous_mode"),
+    ("continue to run as a leader because failsafe", "failsafe_mode"),
+)
 AGAIN_S = 5.0  # source: patroni/dcs/etcd3.py (create_lease: time.sleep(5))
 
 
@@ -89,12 +100,12 @@ class Node:
         return self.world.draw(f"patroni {self.name} {self.p.epoch}", self.draws, purpose)
 
     def log(self, event: str, detail: str = "", cause: int | None = None) -> int:
-        """A line of Patroni's log."""
-        mark = self.world.log(
-            self.name, event, detail, cause=self.blame if cause is None else cause
-        )
-        self.blame = mark
-        return mark
+        """A line of Patroni's log, with the setting that decided when or whether it came."""
+        cause = self.blame if cause is None else cause
+        setting = next((name for text, name in DECIDED_BY if event.startswith(text)), "")
+        origin = self.config.where.get(setting)
+        self.blame = self.world.log(self.name, event, detail, cause=cause, origin=origin)
+        return self.blame
 
     def job(self, what: str, steps: Generator[Any, Any, Any]) -> None:
         """Run an action in the background (AsyncExecutor); the HA loop runs when it ends."""
