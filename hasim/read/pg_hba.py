@@ -59,7 +59,7 @@ def _fields(line: str) -> list[list[str]]:
     for match in _WORD.finditer(line.partition("#")[0]):
         if match[0] == ",":
             joined = True
-        elif joined or (fields and match.start() == at and line[at - 1 : at] == ","):
+        elif fields and (joined or (match.start() == at and line[at - 1 : at] == ",")):
             fields[-1].append(match[0])
             joined = False
         else:

@@ -55,6 +55,7 @@ class Kept:
     redo_bytes: float = 0.0
     removed_bytes: float = 0.0
     full: bool = False
+    clock_s: float = 0.0  # how far its host's clock is ahead
     told: bool = False  # a start that can never work was reported
     slots: dict[str, Slot] = field(default_factory=dict)
 

@@ -57,7 +57,8 @@ class Flow:
         now = self.history.cluster.now()
         while self.t_ns < now:
             step = min(STEP_NS, now - self.t_ns)
-            self._step(self.t_ns + step, step)
+            self.t_ns += step
+            self._step(self.t_ns, step)
 
     def _step(self, until_ns: int, step_ns: int) -> None:
         there = self.source(until_ns) if self.source else None
@@ -66,7 +67,6 @@ class Flow:
         free_ns = until_ns - max(self.held_until_ns, until_ns - step_ns)
         if free_ns > 0:
             self._replay(self.replay_bytes_s * free_ns / NS, until_ns)
-        self.t_ns = until_ns
 
     def _receive(self, there: Position, budget_bytes: float) -> None:
         at = self.history.bytes_of(there)

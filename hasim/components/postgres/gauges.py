@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from hasim.components.postgres.datadir import kept
 from hasim.components.postgres.primary import REPLAY_S, WRITE_S
 
 if TYPE_CHECKING:
@@ -70,7 +71,9 @@ def timestamp_lag_s(server: Postmaster, *, zero_when_replayed: bool) -> float | 
         at = at.branch.fork
     if at is None:
         return None
-    return (server.now - server.history.time_of(at.branch, at.count)) / NS
+    age_s = (server.now - server.history.time_of(at.branch, at.count)) / NS
+    ahead_s = server.kept.clock_s - kept(server.machine, at.branch.node).clock_s
+    return max(0.0, age_s + ahead_s)
 
 
 def staleness_s(server: Postmaster) -> float:

@@ -41,6 +41,7 @@ class Postmaster:
         self.blame = machine.containers[p.instance].blame
         self.senders = Senders(self)
         self.flush_factor = 1.0
+        self._asked = False
         self._promotion: Any = None
 
     # ---- views -------------------------------------------------------------------------------
@@ -103,9 +104,11 @@ class Postmaster:
     def _relayed(self, t_ns: int) -> Position | None:
         """What this standby had by then and has passed on."""
         here = self.position()
-        if self.flow is None or self.flow.source is None:
+        if self.flow is None or self.flow.source is None or self._asked:
             return here
+        self._asked = True  # two standbys may follow each other: a circle holds nothing new
         then = self.flow.source(t_ns)
+        self._asked = False
         behind = self.history.bytes_of(then) <= self.flow.received_bytes
         return then if then is not None and behind else here
 
@@ -175,6 +178,10 @@ class Postmaster:
             self.primary.review_commit(cause)
         elif self.receiver is not None and self.receiver.stream is not None:
             self.receiver.stream.peer.senders.review(cause)
+
+    def clock_jump(self, by_s: float) -> None:
+        """The clock of the host jumps: ages of commit timestamps are wrong from now on."""
+        self.kept.clock_s += by_s
 
     def panic(self, cause: int) -> None:
         """No WAL can be written. Source: manual 30.5 and xlog.c (XLogFileInitInternal)."""
