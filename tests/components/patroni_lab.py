@@ -256,3 +256,18 @@ class Lab:
 
     def start(self, name: str) -> None:
         self.machine.docker.start(name)
+
+
+def lab_at(phase_s: float, **kw) -> Lab:
+    """The lease was refreshed phase_s ago; that moment is time zero."""
+    lab = Lab(**kw)
+    lab.cycle()
+    lab.run(phase_s)
+    lab.zero()
+    return lab
+
+
+def new_primary(lab: Lab) -> float:
+    """When another member accepts writes."""
+    old = lab.primary
+    return lab.when(lambda: any(w != old for w in lab.writable()))
