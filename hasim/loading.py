@@ -65,6 +65,11 @@ class Files:
         except OSError:
             return None
 
+    def names(self) -> list[str]:
+        """Paths of the YAML files of the folder and of the folders in it."""
+        found = (p for glob in ("*.y*ml", "*/*.y*ml") for p in self.folder.glob(glob))
+        return sorted(p.relative_to(self.folder).as_posix() for p in found)
+
     def compose_files(self) -> list[str]:
         """Compose files of the folder that no other one extends."""
         names = sorted(p.name for p in self.folder.glob("*.y*ml") if COMPOSE.fullmatch(p.name))
@@ -162,7 +167,18 @@ class Loading:
         placed += [p for p in made if p.instance.host in known]
         if not placed and not any(f.severity == "error" for f in self.findings):
             self.error("nothing to simulate: no compose service and no 'plain' process")
-        return unique(placed)
+        return unique(placed + self._stand_ins(placed, hosts[0].name))
+
+    def _stand_ins(self, placed: list[Placed], host: str) -> list[Placed]:
+        """What no file starts, yet files of the folder are for (rules without a Prometheus)."""
+        here = {p.instance.kind for p in placed}
+        kinds = [one for kind, one in components().items() if kind not in here]
+        made = [one for kind in kinds if (one := kind.stand_in(self.files.names(), host))]
+        for one in made:
+            self.assume(
+                f"{one.name}.host", host, f"no file starts it, {one.instance.span} needs it"
+            )
+        return made
 
     def configure(self, placed: Iterable[Placed]) -> list[Placed]:
         """Each container with what its component reads of its files, and its inner processes."""

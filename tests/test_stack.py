@@ -45,7 +45,7 @@ services:
     image: acme/ui:1
     networks: {default: {aliases: [ui-alias]}}
   store: {image: "acme/store:1", restart: always}
-  cache: {image: "redis:7"}
+  cache: {image: "memcached:1.6"}
 """
 PROFILE = """\
 api:

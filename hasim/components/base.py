@@ -7,7 +7,7 @@ containers only through Machine, the state machine of sim/instances.py as compon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -288,6 +288,12 @@ class Component:
     def recognises(self, service: ComposeService) -> bool:
         """Is this compose service software of this kind (by its image, command, entrypoint)?"""
         return False
+
+    def stand_in(self, files: Sequence[str], host: str) -> Placed | None:
+        """What a stack without a container of this kind must run, going by the paths in its
+        folder; None: nothing. It becomes an assumption.
+        """
+        return None
 
     def configure(self, one: Placed, folder: Folder) -> Configured:
         """The meaning of the files that this container reads. Never raises for bad input."""

@@ -9,10 +9,11 @@ import pytest
 from fake_world import FakeWorld, make_stack
 
 from hasim.components.base import Placed
-from hasim.components.prometheus import COMPONENT, assumed, rule_files, stand_in
+from hasim.components.prometheus import COMPONENT
 from hasim.components.prometheus.config import Config
 from hasim.components.prometheus.lint import findings
 from hasim.components.prometheus.scrape import Store, targets
+from hasim.components.prometheus.without_container import assumed, rule_files, stand_in
 from hasim.model import Frontend, Instance
 from hasim.read.compose_types import ComposeService
 from hasim.sim.instances import Machine

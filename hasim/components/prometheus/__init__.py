@@ -6,14 +6,12 @@ cited in the modules of this folder.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from hasim.components.base import Component, Configured, Folder, Machine, Placed, Process
 from hasim.components.prometheus.config import configured
-from hasim.components.prometheus.without_container import assumed as assumed
-from hasim.components.prometheus.without_container import rule_files as rule_files
-from hasim.components.prometheus.without_container import stand_in as stand_in
+from hasim.components.prometheus.without_container import assumed, stand_in
 
 if TYPE_CHECKING:
     from hasim.errors import Finding
@@ -31,6 +29,10 @@ class Prometheus(Component):
     def recognises(self, service: ComposeService) -> bool:
         """The images prom/prometheus and their like, not the exporters."""
         return service.image.rpartition("/")[2].partition(":")[0] == "prometheus"
+
+    def stand_in(self, files: Sequence[str], host: str) -> Placed | None:
+        """Rules files ask for a Prometheus."""
+        return stand_in(files, host)
 
     def configure(self, one: Placed, folder: Folder) -> Configured:
         if one.service is None and one.config:
