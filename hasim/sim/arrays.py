@@ -26,13 +26,15 @@ def build(t: Tables, scenario: Scenario, seed: int, replication: int, keep_reque
     slots = 1 << max(8, (2 * min(users, 1 << 16) + 64).bit_length())
     edges = t.array("edges", L.EDGE)
     stations = t.array("stations", L.STATION)
+    pools = t.array("pools", L.POOL_T)
+    pools[-1]["st"] = pools[-1]["head"] = -1
     gens = np.zeros(len(t.probe_ops) + 2, L.GENERATOR)
     buckets = 1 << max(10, min(17, (4 * users).bit_length()))
     g = np.zeros(L.N_GLOBALS, np.int64)
     k = Kernel(
         g=g,
         slots=np.zeros(slots, L.SLOT),
-        nodes=np.zeros(len(stations) + users + len(gens) + len(edges) + slots, L.NODE),
+        nodes=np.zeros(len(stations) + users + len(gens) + len(edges) + len(pools) + slots, L.NODE),
         heads=np.full(buckets, -1, np.int32),
         tails=np.full(buckets, -1, np.int32),
         ready=np.zeros(slots, np.int32),
@@ -52,7 +54,10 @@ def build(t: Tables, scenario: Scenario, seed: int, replication: int, keep_reque
         mix=t.array("mix", L.MIX),
         gens=gens,
         rates=np.zeros(1, L.RATE),
-        pools=t.array("pools", L.POOL_T),
+        pools=pools,
+        conns=t.array("conns", L.CONN_T),
+        pool_hist=np.zeros(SEGMENTS * len(pools) * BUCKETS, np.int64),
+        refused=np.zeros(seconds * len(stations), np.int64),
         repeats=np.zeros(len(edges), L.REPEAT),
         notices=np.zeros(NOTICES, L.NOTICE),
         hist=np.zeros(SEGMENTS * n_ops * len(OUTCOMES) * BUCKETS, np.int64),
@@ -110,7 +115,8 @@ def _globals(k, t: Tables, scenario, seed, replication, seconds, keep_requests) 
     g[L.NODE_USER] = len(k.stations)
     g[L.NODE_GEN] = g[L.NODE_USER] + len(k.users)
     g[L.NODE_REPEAT] = g[L.NODE_GEN] + len(k.gens)
-    g[L.NODE_SLOT] = g[L.NODE_REPEAT] + len(k.repeats)
+    g[L.NODE_POOL] = g[L.NODE_REPEAT] + len(k.repeats)
+    g[L.NODE_SLOT] = g[L.NODE_POOL] + len(k.pools)
     g[L.SHIFT], g[L.MASK] = 20, len(k.heads) - 1
     g[L.SAME_T], g[L.FREE_USER] = -1, -1
     g[L.NOPS], g[L.SECONDS] = t.user_ops, seconds

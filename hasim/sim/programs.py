@@ -5,12 +5,18 @@ from __future__ import annotations
 import math
 
 from hasim.model import ZERO, Endpoint, Instance, Op, Service, Stack, Step
+from hasim.sim.calls import (
+    DATA_KINDS,
+    call_entry,
+    connect_timeout_s,
+    direct_backend,
+    direct_backends,
+    pool_of,
+)
 from hasim.sim.kernel import layout as L
 from hasim.sim.tables import (
     Tables,
     add_edge,
-    direct_backend,
-    direct_backends,
     host_of,
     ns,
     servers_and_stations,
@@ -18,9 +24,6 @@ from hasim.sim.tables import (
 )
 from hasim.sim.trace import OK
 from hasim.sim.world import Edge
-
-# Kinds of software that keep what is written to them: each write of theirs is a commit.
-DATA_KINDS = ("postgres", "redis")
 
 
 def compile_stack(stack: Stack) -> Tables:
@@ -118,6 +121,11 @@ def _call(
     number: dict[str, int],
 ) -> None:
     be, per, callee = _call_target(t, service, target)
+    way = t.stack.call_routes.get(f"{service.name}->{target}")
+    backend = t.rows["backends"][be]
+    entry = -1
+    if backend.get("tcp"):
+        entry = call_entry(t, service, t.stack.balancers[backend["bal"]].instance)
     t.add(
         "rows",
         code=L.OP_CALL,
@@ -125,8 +133,10 @@ def _call(
         per=per,
         op=number[f"{callee}/{op or _cheap(t.stack, callee)}"],
         on_error=on_error,
-        pool=_pool(t, service, target),
+        pool=pool_of(t, service, target, be, way),
+        entry=entry,
         timeout=ns(timeout_s),
+        connect=ns(connect_timeout_s(way, True)),
     )
 
 
@@ -152,20 +162,6 @@ def _call_target(t: Tables, service: Service, target: str) -> tuple[int, int, st
                 return direct_backend(t, service.name, "", target, way), 0, instance.service
             return direct_backends(t, service, target, way), 1, instance.service
     raise KeyError(target)
-
-
-def _pool(t: Tables, service: Service, target: str) -> int:
-    """The first of the service's pools to this target: one pool per instance, in station order."""
-    for p in service.pools:
-        if p.to == target:
-            key = (service.name, target)
-            if key not in t.pool_of:
-                t.pool_of[key] = len(t.rows.get("pools", []))
-                for _ in [i for i in t.stations if i.service == service.name]:
-                    size = p.size + p.overflow
-                    t.add("pools", size=size, queue=t.queue(), wait=ns(p.wait_s))
-            return t.pool_of[key]
-    return -1
 
 
 def _health_operations(t: Tables, instance: Instance, number: dict[str, int]) -> None:

@@ -104,6 +104,8 @@ def _trace(engine: Engine, sampler: Sampler, faults: Faults, replication: int, v
     per_second = dict(sampler.out)
     for name in ("started", "ok", "failed"):
         per_second[name] = getattr(k, name).reshape(seconds, n_ops).astype(float)
+    refused = k.refused.reshape(seconds, -1)[:, : len(tables.stations)]
+    per_second["db_refused"] = refused.astype(float)
     requests = None
     if engine.scenario_keeps_requests():
         engine.flush_requests()
@@ -132,9 +134,16 @@ def _trace(engine: Engine, sampler: Sampler, faults: Faults, replication: int, v
         faults=faults.spans,
         void=void,
         requests=requests,
+        pools=tuple(tables.pools),
+        pool_hist=_pool_hist(k, n_seg, len(tables.pools)),
         measures=tuple(engine.measures),
         gauges=sampler.gauges,
     )
+
+
+def _pool_hist(k, n_seg: int, pools: int) -> np.ndarray:
+    """How long checkouts waited: (segments, pools, BUCKETS)."""
+    return k.pool_hist.reshape(arrays.SEGMENTS, -1, BUCKETS)[:n_seg, :pools].copy()
 
 
 def _counters(engine: Engine) -> dict[str, int]:

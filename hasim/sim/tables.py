@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hasim.components.base import components
-from hasim.model import INF, Backend, Balancer, Dist, Instance, Route, Server, Service, Stack
+from hasim.model import INF, Backend, Balancer, Dist, Instance, Server, Service, Stack
 from hasim.sim.kernel import layout as L
 from hasim.sim.trace import APP_5XX, CLIENT_4XX, OK
 from hasim.sim.world import Edge
@@ -72,6 +72,9 @@ class Tables:
     pool_of: dict[tuple[str, str], int] = field(default_factory=dict)
     queues: int = 0
     probe_ops: list[int] = field(default_factory=list)
+    pools: list[str] = field(default_factory=list)  # "instance->target", in the order of the rows
+    conns: int = 0  # records of pooled connections
+    call_entry: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def add(self, table: str, **values) -> int:
         """Append a row; fields left out are 0."""
@@ -177,6 +180,7 @@ def _station(t: Tables, instance: Instance, service: Service, host: int, fits: b
         quota=instance.cpus if not unlimited else 0.0,
         speed=1.0,
         writable=1,
+        most_open=service.max_connections,
         base_bytes=service.base_bytes + service.workers * service.worker_bytes,
         conn_bytes=service.connection_bytes,
         req_bytes=service.request_bytes,
@@ -211,7 +215,10 @@ def _proxy_backend(t: Tables, balancer: Balancer, b: Backend) -> None:
         if not word.isdigit() or word in _error_statuses(t.stack):
             retry_on |= RETRY_ON.get(word, 0)
     servers = [s for s in b.servers if s.instance in t.station_of]
-    reuse = L.REUSE_NEVER if b.connection_mode != "keep-alive" else L.REUSE_SAFE
+    tcp = b.mode == "tcp"
+    if tcp:  # Source: HAProxy manual 4.2 "retry-on": only for mode http; connects are retried
+        retry_on = L.ON_CONN
+    reuse = L.REUSE_NEVER if tcp or b.connection_mode != "keep-alive" else L.REUSE_SAFE
     if reuse == L.REUSE_SAFE:
         reuse = REUSE.get(b.http_reuse, L.REUSE_SAFE)
     be = t.add(
@@ -234,7 +241,9 @@ def _proxy_backend(t: Tables, balancer: Balancer, b: Backend) -> None:
         # silent close on a later request of a client connection; 3.0+: by server reuse (4.5)
         close_rule=0 if balancer.version < (3, 0, 0) else 1,
         t_connect=ns(b.timeout_connect_s),
-        t_server=ns(b.timeout_server_s),
+        t_server=ns(idle_timeout_s(balancer, b) if tcp else b.timeout_server_s),
+        tcp=tcp,
+        fresh=tcp,
         t_queue=ns(b.timeout_queue_s if b.timeout_queue_s < INF else b.timeout_connect_s),
     )
     t.backend_of[balancer.instance, b.name] = be
@@ -263,6 +272,21 @@ def _proxy_backend(t: Tables, balancer: Balancer, b: Backend) -> None:
         )
 
 
+def idle_timeout_s(balancer: Balancer, b: Backend) -> float:
+    """After how long without a byte a session of mode tcp is closed; INF: never.
+
+    Source: HAProxy manual 4.2, "timeout tunnel": it supersedes both other timeouts in mode tcp.
+    """
+    if b.timeout_tunnel_s < INF:
+        return b.timeout_tunnel_s
+    leads = [
+        f.timeout_client_s
+        for f in balancer.frontends
+        if b.name in (f.default_backend, *(name for _, name in f.routes))
+    ]
+    return min([b.timeout_server_s, *leads])
+
+
 def check_edge(stack: Stack, balancer: Balancer, backend: Backend, server: Server) -> Edge:
     """The way of a health check that has an address or a port of its own."""
     here, there = host_of(stack, balancer.instance), host_of(stack, server.check_instance)
@@ -277,53 +301,3 @@ def _check_edges(t: Tables, balancer: Balancer, backend: Backend) -> None:
             if edge not in t.edge_of:
                 be = t.backend_of[balancer.instance, backend.name]
                 add_edge(t, edge, be, t.station_of[server.check_instance], bal=-1)
-
-
-def direct_backend(
-    t: Tables, source: str, source_host: str, service: str, way: Route | None = None
-) -> int:
-    """The backend of one caller that dials the instances of a service itself.
-
-    In turn, or in the order of `way.hosts` (libpq), or the one that Sentinel names.
-    """
-    key = (f"{source}->", service)
-    if key in t.backend_of:
-        return t.backend_of[key]
-    targets = [i for i in t.stations if service in (i.service, i.name, i.compose_service)]
-    if way is not None and way.hosts:
-        targets = [t.stations[t.station_of[name]] for name in way.hosts]
-    discovery = way.discovery if way else ""
-    # Source: Go net/http DefaultTransport dials with a timeout of 30 s
-    connect_s = 30.0 if way is None or way.connect_timeout_s == INF else way.connect_timeout_s
-    be = t.add(
-        "backends",
-        kind=L.DIRECT,
-        bal=-1,
-        first=len(t.edges),
-        count=len(targets),
-        algo=L.ROUNDROBIN,
-        queue=t.queue(),
-        t_connect=ns(connect_s),
-        t_server=L.FOREVER,
-        t_queue=L.FOREVER,
-    )
-    t.backend_of[key] = be
-    usable = 0 if discovery.startswith("sentinel") else 1  # until Sentinel has said who
-    for target in targets:
-        reach = "bridge" if source_host == target.host else "published"
-        if target.network_mode == "host":
-            reach = "host"
-        host = source_host or target.host
-        edge = Edge(source, target.name, "", reach, host, target.host, discovery)
-        station = t.station_of[target.name]
-        add_edge(t, edge, be, station, bal=-1, usable=usable, running=usable, weight=16)
-    return be
-
-
-def direct_backends(t: Tables, caller: Service, service: str, way: Route | None) -> int:
-    """The first of the backends by which the instances of a caller dial a service.
-
-    One for each instance in the order of stations: row.be + station.local is its own.
-    """
-    callers = [i for i in t.stations if i.service == caller.name]
-    return min(direct_backend(t, i.name, i.host, service, way) for i in callers)

@@ -110,3 +110,19 @@ def app(*steps: Step, **fields: Any) -> Service:
 
 def link(a: str, b: str, rtt_s: float) -> tuple[Link, ...]:
     return (Link(a, b, rtt_s),)
+
+
+def bursts(op: str, rate: float, *counts: tuple[float, int]) -> Load:
+    """(at, n): n requests, 1/rate apart, from that moment on; the first burst is at 0."""
+    stages: list[tuple[float, float]] = []
+    now = 0.0
+    for at, n in counts:
+        if at > now:
+            stages += [(0.0, 0.0), (at - now, 0.0)]
+        length = (n - 0.7 if not stages else n) / rate
+        stages += [(0.0, rate), (length, rate)]
+        now = at + length
+    return Load(
+        "l", "ramping-arrival-rate", tuple(stages), rate, max_vus=20_000, graceful_stop_s=3600.0,
+        flow=(FlowStep(((op, 1.0),)),), client=PATIENT,
+    )  # fmt: skip

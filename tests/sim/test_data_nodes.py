@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from data_plane import Plane, app, call, io, stack_of, steady
 
-from hasim.model import Dist, Instance, Op, Service, Step
+from hasim.model import (
+    Backend,
+    Balancer,
+    Dist,
+    Frontend,
+    Instance,
+    Op,
+    Route,
+    Server,
+    Service,
+    Step,
+)
+from hasim.sim.kernel import layout as L
 
 COMMIT = Step("commit", Dist("const", 0.003))
 
@@ -100,3 +113,21 @@ def test_each_caller_has_edges_of_its_own() -> None:
     late = Counter(line.outcome for line in plane.lines() if line.start_s > 2.01)
     assert late["ok"] == pytest.approx(80, abs=2)
     assert late["5xx"] == pytest.approx(80, abs=2)
+
+
+def test_work_that_nobody_waits_for_ends_and_frees_its_worker() -> None:
+    """HAProxy answers 504 after `timeout server`; the service goes on and is free again."""
+    servers = (Server("s1", "app-1", 80, "app-1", "bridge", None),)
+    times = {"timeout_connect_s": 5.0, "timeout_server_s": 0.3}
+    backend = Backend("web", "http", "roundrobin", servers, **times)
+    balancer = Balancer("lb-1", (2, 8, 0), 0, (Frontend("in", "http", (), "web"),), (backend,))
+    nodes = (Instance("app-1", "service", "h", "app"), Instance("lb-1", "haproxy", "h"))
+    one = Service("app", 2, ops=(Op("q", (io(1.0),)),))
+    stack = stack_of((one,), nodes, (), balancers=(balancer,))
+    stack = replace(stack, op_entries={"app/q": Route("address", "lb-1", "in", "web", "app")})
+    plane = Plane(stack, steady("app/q", 1.0, 5.0)).until(5.9)
+    assert plane.station("app-1")["busy"] == 1
+    plane.until(30)
+    assert Counter(line.outcome for line in plane.lines()) == {"504": 6}
+    assert (plane.station("app-1")["inflight"], plane.station("app-1")["busy"]) == (0, 0)
+    assert plane.k.g[L.USED_SLOTS] == 0

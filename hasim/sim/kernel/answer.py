@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hasim.sim.kernel import layout as L
-from hasim.sim.kernel.calendar import allocate, arm, free, ready, remove, schedule, unlink
+from hasim.sim.kernel.calendar import allocate, arm, ready, remove, schedule, unlink
 from hasim.sim.kernel.draw import bit_length, uniform_at, unit, words
 from hasim.sim.kernel.layout import jit
 from hasim.sim.trace import BUCKETS, EOF, LOW, NO_ENTRY, OK, OPEN, OUTCOMES, SUB, TIMEOUT
@@ -188,6 +188,10 @@ def clone(k, s):
         k.users[old.user].slot = n
     if old.parent >= 0:
         k.slots[old.parent].child = n
+    new.entry, new.via, new.conn = old.entry, old.via, old.conn
+    if old.conn >= 0:
+        k.conns[old.conn].slot = n
+        old.conn = -1
     old.flags |= L.ORPHAN  # a zombie only once HAProxy has let go of it: detach()
     old.user = old.parent = -1
     return n
@@ -211,7 +215,7 @@ def try_again(k, s, outcome, reusable):
     new = k.slots[n]
     new.flags &= L.WRITE | L.REPLAYED
     new.retries = new.term = new.nrand = new.redis = new.trynum = 0
-    new.edge = new.st = new.be = -1
+    new.edge = new.st = new.be = new.entry = -1
     new.outcome = OK
     new.t_phase = new.t_hap = L.FOREVER
     new.t_cli = k.g[L.NOW] + k.g[L.CLIENT_TIMEOUT]
@@ -301,15 +305,3 @@ def repeated(k, r, code):
     row.due = k.g[L.NOW] + gap * 1_000_000 + drift_us * 1000
     row.start = 0
     schedule(k, k.g[L.NODE_REPEAT] + r, row.due)
-
-
-@jit
-def detach(k, s):
-    """Nobody waits for slot s any more: free it, or let the server finish its work."""
-    slot = k.slots[s]
-    slot.t_hap = slot.t_cli = L.FOREVER
-    slot.flags |= L.ZOMBIE | L.ORPHAN
-    if slot.flags & L.ATWORK:
-        arm(k, s)
-    else:
-        free(k, s)

@@ -200,6 +200,7 @@ def allocate(k):
     slot.flags = slot.retries = slot.term = slot.trynum = slot.nrand = slot.redis = 0
     slot.tries = 0
     slot.user = slot.parent = slot.child = slot.edge = slot.st = slot.be = -1
+    slot.conn = slot.via = slot.lent = slot.entry = -1
     slot.queue = slot.check = slot.pool = slot.hchild = slot.hsib = slot.hprev = -1
     slot.outcome = 0
     slot.t_phase = slot.t_hap = slot.t_cli = L.FOREVER

@@ -22,6 +22,7 @@ def new_check(k, e, op, check):
     slot.flags = L.CHECK
     slot.op, slot.check, slot.be = op, check, k.edges[e].be
     slot.t_begin = k.g[L.NOW]
+    slot.seg = k.g[L.SEGMENT]
     slot.ordinal = np.uint64(k.g[L.CHECKS])
     slot.entity = np.uint64(CHECK_ENTITY + e)
     k.g[L.CHECKS] += 1

@@ -10,8 +10,10 @@ from hasim.sim.kernel import layout as L
 from hasim.sim.kernel.answer import new_segment, record
 from hasim.sim.kernel.calendar import arm, free, ready, remove, schedule, unlink
 from hasim.sim.kernel.checks import new_check
+from hasim.sim.kernel.conns import cut_idle
 from hasim.sim.kernel.cpu import charge, recompute, rescale, stop_cpu
 from hasim.sim.kernel.layout import jit
+from hasim.sim.kernel.pools import close_pools
 from hasim.sim.kernel.users import next_arrival
 from hasim.sim.kernel.work import off_work, pump
 from hasim.sim.trace import OPEN
@@ -38,6 +40,7 @@ def crash(k, st):
     """The process of station st ends; over edges that are silent now, nobody hears of it."""
     station = k.stations[st]
     cut_all(k, st)
+    close_pools(k, st)
     station.frozen = station.throttled = station.oom_sent = 0
     station.heap = -1
     station.nrun = 0
@@ -62,9 +65,10 @@ def cut_all(k, st):
                 slot.child = -1
             off_work(k, s)
             lose(k, s)
-        elif slot.phase == L.RESP:
+        elif slot.phase == L.RESP or is_kept_waiting(k, s):
             lose(k, s)
     station.frozen = frozen
+    close_conns(k, st)
     for e in range(k.n_edges):
         edge = k.edges[e]
         if edge.st == st:
@@ -73,6 +77,29 @@ def cut_all(k, st):
                 station.idle -= edge.idle
                 edge.idle = 0
             edge.stale = edge.idle
+            station.idle -= edge.pooled
+            edge.pooled = 0
+    station.open = 0
+
+
+@jit
+def close_conns(k, st):
+    """Station st closes the idle connections of pools that lead to it; silence hides it."""
+    for c in range(k.n_conns):
+        conn = k.conns[c]
+        if conn.state != L.C_IDLE or conn.edge < 0:
+            continue
+        if k.edges[conn.edge].st == st and k.edges[conn.edge].connect < 2:
+            cut_idle(k, c, L.TCP + L.T_SH)
+
+
+@jit
+def is_kept_waiting(k, s):
+    """Does slot s wait for a stopped process, which has not taken its request yet?"""
+    slot = k.slots[s]
+    if slot.phase != L.CONN or not slot.flags & L.HELD:
+        return False
+    return slot.flags & L.PING or k.backends[slot.be].multi
 
 
 @jit
@@ -129,6 +156,10 @@ def thaw(k, st):
     station.rate = 1.0
     for s in range(k.n_slots):
         slot = k.slots[s]
+        if slot.st == st and is_kept_waiting(k, s):
+            slot.flags &= ~L.HELD
+            slot.t_phase = k.g[L.NOW]
+            arm(k, s)
         if slot.st != st or not slot.flags & L.HELD or not slot.flags & L.ATWORK:
             continue
         slot.flags &= ~L.HELD
@@ -149,6 +180,7 @@ def close_idle(k, st):
         if k.edges[e].st == st:
             k.stations[st].idle -= k.edges[e].idle
             k.edges[e].idle = k.edges[e].stale = 0
+    close_conns(k, st)
 
 
 @jit

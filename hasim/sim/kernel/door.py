@@ -84,7 +84,8 @@ def perform(k, what, a, b, c, d, e, f):
 
 def _command(number: int) -> Callable[..., None]:
     def call(k, *args: int) -> None:
-        perform(k, number, *args, *(0,) * (6 - len(args)))
+        # a bool or a numpy integer would have the whole kernel compiled once more
+        perform(k, number, *map(int, args), *(0,) * (6 - len(args)))
 
     return call
 

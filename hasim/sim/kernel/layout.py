@@ -64,6 +64,10 @@ ATWORK = 4096  # counted in station.inflight
 PRESENT = 8192  # has reached the server (a later cut loses it)
 POOLED = 16384  # holds a pooled connection
 HAPDUE = 32768  # a HAProxy deadline passed while HAProxy was frozen
+RIDES = 1 << 16  # over an open connection of a pool
+PING = 1 << 17  # which it looks at first (pre-ping)
+FRONT = 1 << 18  # holds a place among a frontend's connections by itself
+OPENED = 1 << 19  # counted in station.open by itself
 
 SLOT = np.dtype(
     [
@@ -72,9 +76,10 @@ SLOT = np.dtype(
         ("retries", "i4"), ("term", "i4"), ("trynum", "i4"), ("seg", "i4"), ("queue", "i4"),
         ("qnext", "i4"), ("qprev", "i4"), ("hchild", "i4"), ("hsib", "i4"), ("hprev", "i4"),
         ("outcome", "i4"), ("check", "i4"), ("tries", "i4"), ("epoch", "i4"), ("pool", "i4"),
-        ("redis", "i4"),
+        ("redis", "i4"), ("conn", "i4"), ("via", "i4"), ("lent", "i4"), ("entry", "i4"),
         ("t_begin", "i8"), ("t_phase", "i8"), ("t_hap", "i8"), ("t_cli", "i8"), ("t_try", "i8"),
-        ("answer_within", "i8"), ("answer_by", "i8"), ("work", "i8"), ("tag", "f8"),
+        ("answer_within", "i8"), ("answer_by", "i8"), ("work", "i8"), ("t_call", "i8"),
+        ("tag", "f8"),
         ("ordinal", "u8"), ("entity", "u8"), ("path", "u8"), ("w2", "u8"), ("w3", "u8"),
     ],
     align=True,
@@ -92,7 +97,8 @@ STATION = np.dtype(
         ("backlog", "i4"), ("inflight", "i4"), ("idle", "i4"), ("frozen", "i4"),
         ("dedicated", "i4"), ("nrun", "i4"), ("heap", "i4"), ("throttled", "i4"),
         ("watch_drain", "i4"), ("oom_sent", "i4"), ("local", "i4"), ("writable", "i4"),
-        ("ring", "i4"), ("commits", "i8"), ("commit_extra", "i8"),
+        ("ring", "i4"), ("open", "i4"), ("most_open", "i4"),
+        ("commits", "i8"), ("commit_extra", "i8"),
         ("t_upd", "i8"), ("period", "i8"), ("alloc", "f8"), ("rate", "f8"), ("virtual", "f8"),
         ("quota", "f8"), ("period_used", "f8"), ("weight", "f8"), ("speed", "f8"),
         ("cpu_ns", "f8"), ("throttled_ns", "f8"),
@@ -112,7 +118,7 @@ EDGE = np.dtype(
         ("running", "i4"), ("backup", "i4"), ("weight", "i4"), ("maxconn", "i4"),
         ("maxqueue", "i4"), ("served", "i4"), ("idle", "i4"), ("queue", "i4"), ("epoch", "i4"),
         ("errors", "i4"), ("error_limit", "i4"), ("observe", "i4"), ("max_used", "i4"),
-        ("need", "i4"), ("stale", "i4"),
+        ("need", "i4"), ("stale", "i4"), ("pooled", "i4"),
         ("rtt", "i8"), ("stamp", "i8"), ("t_purge", "i8"), ("npos", "f8"),
     ],
     align=True,
@@ -129,7 +135,7 @@ BACKEND = np.dtype(
         ("retries", "i4"), ("redispatch", "i4"), ("interval", "i4"), ("retry_on", "i4"),
         ("reuse", "i4"), ("allbackups", "i4"), ("abortonclose", "i4"), ("queue", "i4"),
         ("close_rule", "i4"), ("actives", "i4"), ("weight", "i4"), ("no_post_replay", "i4"),
-        ("persist", "i4"),
+        ("persist", "i4"), ("tcp", "i4"), ("fresh", "i4"), ("multi", "i4"), ("strict", "i4"),
         ("t_connect", "i8"), ("t_server", "i8"), ("t_queue", "i8"), ("pos", "f8"),
         ("backup_pos", "f8"),
     ],
@@ -146,7 +152,8 @@ OP_CPU, OP_IO, OP_CALL, OP_END, OP_COMMIT = range(5)
 ROW = np.dtype(
     [
         ("code", "i4"), ("dist", "i4"), ("be", "i4"), ("op", "i4"), ("on_error", "i4"),
-        ("pool", "i4"), ("per", "i4"), ("timeout", "i8"),
+        ("pool", "i4"), ("per", "i4"), ("entry", "i4"), ("timeout", "i8"),
+        ("connect", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -190,7 +197,27 @@ GENERATOR = np.dtype(
 )  # fmt: skip
 GEN_ARRIVALS, GEN_PROBE = 0, 1
 
-POOL_T = np.dtype([("size", "i4"), ("used", "i4"), ("queue", "i4"), ("wait", "i8")], align=True)
+# size idle connections are kept, limit may be open; http: it leads to a frontend that balances
+# each request. all: an error invalidates every connection older than `gen`. t_idle: HAProxy's.
+POOL_T = np.dtype(
+    [
+        ("st", "i4"), ("size", "i4"), ("limit", "i4"), ("busy", "i4"), ("idle", "i4"),
+        ("first", "i4"), ("head", "i4"), ("tail", "i4"), ("free", "i4"), ("gen", "i4"),
+        ("queue", "i4"), ("ping", "i4"), ("all", "i4"), ("http", "i4"), ("held", "i4"),
+        ("wait", "i8"), ("command", "i8"), ("user_timeout", "i8"), ("connect", "i8"),
+        ("t_idle", "i8"),
+    ],
+    align=True,
+)  # fmt: skip
+C_FREE, C_OPENING, C_OPEN, C_IDLE, C_BROKEN = range(5)
+CONN_T = np.dtype(
+    [
+        ("pool", "i4"), ("state", "i4"), ("edge", "i4"), ("epoch", "i4"), ("gen", "i4"),
+        ("next", "i4"), ("slot", "i4"), ("cut", "i4"), ("bal", "i4"), ("bal_epoch", "i4"),
+        ("slotted", "i4"), ("counted", "i4"), ("t_last", "i8"),
+    ],
+    align=True,
+)  # fmt: skip
 # A health check that passes again and again, repeated without the control plane.
 REPEAT = np.dtype(
     [
@@ -217,11 +244,17 @@ TERMS = (
     "200 ----", "503 SC--", "503 sC--", "503 SC-- NOSRV", "503 sQ--", "503 SQ--", "502 SH--",
     "504 sH--", "eof SH--", "eof sC--", "502 DH--", "eof D---", "503 DC--", "4xx ----",
     "5xx ----", "-1 C---", "open",
+    # a session of mode tcp has no status; TCP + a column above is its line
+    "tcp ----", "tcp SC--", "tcp sC--", "tcp SC-- NOSRV", "tcp sQ--", "tcp SQ--", "tcp SD--",
+    "tcp sD--", "tcp SD-- later", "tcp sC-- later", "tcp DD--", "tcp D---", "tcp DC--",
+    "tcp ---- 4xx", "tcp ---- 5xx", "tcp CD--", "tcp cD--",
 )  # fmt: skip
 (
     T_OK, T_SC, T_SCT, T_NOSRV, T_SQT, T_SQ, T_SH, T_SHT, T_EOF, T_EOFC, T_DH, T_D, T_DC, T_4XX,
     T_5XX, T_CLIENT, T_OPEN,
-) = range(len(TERMS))  # fmt: skip
+) = range(17)  # fmt: skip
+TCP = 17
+T_IDLE = 33  # idle for `timeout client` or `timeout server`
 
 # Connect outcomes of an edge (hasim.sim.world) and results of a health check below 100.
 CONNECTS, REFUSED, SILENT, NO_ROUTE = range(4)
@@ -238,8 +271,8 @@ ON_EMPTY, ON_TIMEOUT, ON_JUNK, ON_5XX, ON_CONN = 1, 2, 4, 8, 16
     CLIENT_CONNECT, CLIENT_RETRIES, CLIENT_BACKOFF, FREE_USER, MAX_USERS, NUSERS, DROPPED,
     RETRIES, REDISPATCHES, REPLAYS, ITERATIONS, NPROBES, REQUESTS_ON, NREQUESTS, CHECKS, NFLOW,
     VUS, NEVENTS, LINEAR_SYN, FAULTED, USED_SLOTS, CLIENT_RETRIED, KEY0, KEY1,
-    OPEN_LOOP, INTERRUPTED, JITTER_PPM, NODE_REPEAT,
-) = range(60)  # fmt: skip
+    OPEN_LOOP, INTERRUPTED, JITTER_PPM, NODE_REPEAT, NODE_POOL,
+) = range(61)  # fmt: skip
 N_GLOBALS = 64
 RING = 1 << 16  # commits of a data node whose times are kept
 
@@ -268,6 +301,9 @@ FIELDS: dict[str, tuple[Any, int]] = {
     "gens": (GENERATOR, 1),
     "rates": (RATE, 1),
     "pools": (POOL_T, 1),
+    "conns": (CONN_T, 1),
+    "pool_hist": ("i8", 1),  # (segments, pools, BUCKETS) flat: waits for a connection
+    "refused": ("i8", 1),  # (seconds, stations) flat: "too many clients"
     "repeats": (REPEAT, 1),  # one per edge
     "notices": (NOTICE, 1),
     "hist": ("i8", 1),  # (segments, ops, outcomes, BUCKETS) flat

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from hasim.sim.kernel import layout as L
-from hasim.sim.kernel.answer import REPEATED, answer, check_result, count_term, detach, notice
+from hasim.sim.kernel.answer import REPEATED, answer, check_result, count_term, notice
 from hasim.sim.kernel.calendar import adapt, arm, next_ready, pop, ready, remove
 from hasim.sim.kernel.checks import repeat_event
+from hasim.sim.kernel.conns import detach, reply
 from hasim.sim.kernel.cpu import count_thread, cpu_event
 from hasim.sim.kernel.layout import jit
 from hasim.sim.kernel.path import (
@@ -20,7 +21,8 @@ from hasim.sim.kernel.path import (
     route,
     sent,
 )
-from hasim.sim.kernel.place import observe, release, reply
+from hasim.sim.kernel.place import observe, release
+from hasim.sim.kernel.pools import note_wait, pool_event
 from hasim.sim.kernel.users import (
     admitted,
     enter,
@@ -112,6 +114,7 @@ def timer(k, s):
             run(k, s)
     elif phase == L.POOL:
         remove(k, s)
+        note_wait(k, s, slot.pool)
         slot.outcome = APP_5XX
         ready(k, s, L.RETURN)
     elif phase == L.ENTRY:
@@ -162,9 +165,9 @@ def client_gone(k, s):
         return
     b = k.backends[slot.be]
     lost = phase == L.LOST and not slot.flags & L.SLOTTED  # its HAProxy is dead too
-    if early or b.kind == L.DIRECT or b.abortonclose or slot.flags & L.PROBE or lost:
-        if b.abortonclose and not early and not slot.flags & L.PROBE:
-            count_term(k, s, L.T_CLIENT)
+    if early or b.kind == L.DIRECT or b.abortonclose or b.tcp or slot.flags & L.PROBE or lost:
+        if (b.abortonclose or b.tcp) and not early and not slot.flags & L.PROBE:
+            count_term(k, s, L.T_CLIENT + b.tcp * L.TCP)
         if not slot.flags & L.ATWORK:
             remove(k, s)
         release(k, s)
@@ -199,7 +202,9 @@ def deadline(k, s):
         if not replay(k, s, L.ON_TIMEOUT):
             if not slot.flags & L.PROBE:
                 observe(k, slot.edge, True, False)
-            reply(k, s, HTTP_504, L.T_SHT)
+            # a direct connection has one limit: data that nobody has acknowledged
+            direct = k.backends[slot.be].kind == L.DIRECT
+            reply(k, s, TIMEOUT if direct else HTTP_504, 0 if direct else L.T_SHT)
 
 
 @jit
@@ -240,8 +245,10 @@ def advance(k, limit):
             user_event(k, n - g[L.NODE_USER])
         elif n < g[L.NODE_REPEAT]:
             generator_event(k, n - g[L.NODE_GEN])
-        else:
+        elif n < g[L.NODE_POOL]:
             repeat_event(k, n - g[L.NODE_REPEAT])
+        else:
+            pool_event(k, n - g[L.NODE_POOL])
         settle(k)
         if g[L.POPS] >= 65536:
             adapt(k)

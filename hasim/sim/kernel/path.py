@@ -6,18 +6,14 @@ A DIRECT backend is a client that dials an address itself: no retries, no queue,
 from __future__ import annotations
 
 from hasim.sim.kernel import layout as L
-from hasim.sim.kernel.answer import check_result, clone, detach
-from hasim.sim.kernel.balance import (
-    ALL_FULL,
-    NO_SERVER,
-    choose,
-    full,
-    shadow,
-)
+from hasim.sim.kernel.answer import check_result, clone
+from hasim.sim.kernel.balance import ALL_FULL, NO_SERVER, choose, full, shadow
 from hasim.sim.kernel.calendar import arm, ready
+from hasim.sim.kernel.conns import detach, reply
 from hasim.sim.kernel.layout import jit
-from hasim.sim.kernel.place import assign, enqueue, observe, purge_idle, release, reply
-from hasim.sim.kernel.work import RTO, arrive, hold
+from hasim.sim.kernel.opening import at_the_server, lost_before_open, next_host, opened, unheard
+from hasim.sim.kernel.place import assign, enqueue, observe, purge_idle, release
+from hasim.sim.kernel.work import RTO, hold
 from hasim.sim.trace import APP_5XX, CLIENT_4XX, EOF, HTTP_502, HTTP_503, NO_ENTRY, OK
 
 ARP_FAILS = 3 * L.NS  # source: reference/haproxy.md 1.4, "about 3 s of ARP probing"
@@ -54,7 +50,9 @@ def route(k, s, avoid):
     b = k.backends[slot.be]
     if slot.flags & L.PROBE:
         e = shadow(k, slot.be, s, avoid)
-    elif b.kind == L.DIRECT and b.count == 1:
+    elif b.multi:  # libpq goes through its hosts in their order
+        e = b.first + slot.retries
+    elif b.kind == L.DIRECT and b.count == 1 and not b.strict:
         e = b.first
     else:
         e = choose(k, slot.be, s, avoid)
@@ -89,9 +87,12 @@ def dial(k, s):
     edge = k.edges[slot.edge]
     b = k.backends[slot.be]
     slot.flags &= ~(L.REUSED | L.PRESENT)
-    slot.epoch = edge.epoch
-    reuse = False
-    if b.kind == L.DIRECT:
+    reuse = (slot.flags & L.RIDES) != 0
+    if not reuse:
+        slot.epoch = edge.epoch
+    if reuse or b.fresh or slot.conn >= 0 and b.kind == L.DIRECT:
+        pass
+    elif b.kind == L.DIRECT:
         reuse = slot.flags & L.NONFIRST and edge.connect != L.REFUSED
         reuse = reuse or (slot.parent >= 0 and edge.connect == L.CONNECTS)
     elif not slot.flags & (L.CHECK | L.PROBE) and edge.idle > 0:
@@ -177,16 +178,18 @@ def sent(k, s):
     else:
         if edge.observe == 1 and not slot.flags & L.PROBE:
             edge.errors = 0  # connected (backend.c, back_establish)
-        t_server = k.backends[slot.be].t_server
-        slot.t_hap = L.FOREVER if t_server >= L.FOREVER else k.g[L.NOW] + t_server
+        b = k.backends[slot.be]
+        new = not slot.flags & L.RIDES and (b.fresh or slot.conn >= 0 and b.kind == L.DIRECT)
+        if new and not opened(k, s):
+            return
+        slot.t_hap = L.FOREVER if b.t_server >= L.FOREVER else k.g[L.NOW] + b.t_server
     if edge.connect >= 2:
+        unheard(k, s)
         slot.phase = L.SEND
         slot.t_phase = k.g[L.NOW] + RTO
         arm(k, s)
-    elif edge.connect == L.REFUSED or slot.epoch != edge.epoch:
-        ready(k, s, L.CUT)
     else:
-        arrive(k, s)
+        at_the_server(k, s)
 
 
 @jit
@@ -198,10 +201,10 @@ def resend(k, s):
         slot.trynum += 1
         slot.t_phase = k.g[L.NOW] + (RTO << min(slot.trynum, 10))
         arm(k, s)
-    elif edge.connect == L.REFUSED or slot.epoch != edge.epoch:
-        ready(k, s, L.CUT)
-    else:
-        arrive(k, s)
+        return
+    if k.backends[slot.be].kind == L.DIRECT:
+        slot.t_hap = L.FOREVER  # heard: the limit on unanswered data is off
+    at_the_server(k, s)
 
 
 @jit
@@ -228,6 +231,9 @@ def connect_failed(k, s, timed_out):
     if slot.flags & L.CHECK:
         check_result(k, s, L.L4TOUT if timed_out else L.L4CON)
         detach(k, s)
+        return
+    if b.multi:
+        next_host(k, s)
         return
     if b.kind == L.DIRECT:
         reply(k, s, NO_ENTRY, 0)
@@ -359,8 +365,12 @@ def cut(k, s):
     """The server closed the connection before it answered."""
     slot = k.slots[s]
     b = k.backends[slot.be]
+    early = lost_before_open(k, s)
     slot.flags &= ~L.PRESENT
     slot.t_phase = slot.t_hap = L.FOREVER
+    if early:
+        next_host(k, s)
+        return
     if slot.flags & L.CHECK:
         check_result(k, s, L.L7RSP)
         detach(k, s)

@@ -1,9 +1,9 @@
-"""A request's place: on a server, in a queue of HAProxy, and its answer (reference 4.7, 6)."""
+"""A request's place: on a server or in a queue of HAProxy (reference 4.7, 6)."""
 
 from __future__ import annotations
 
 from hasim.sim.kernel import layout as L
-from hasim.sim.kernel.answer import answer, count_term, detach, notice
+from hasim.sim.kernel.answer import notice
 from hasim.sim.kernel.balance import eligible, first_backup_of, give, take
 from hasim.sim.kernel.calendar import arm, push, ready, remove, unlink
 from hasim.sim.kernel.layout import jit
@@ -77,18 +77,6 @@ def release(k, s):
         slot.flags &= ~L.SLOTTED
         give(k, slot.edge)
         serve_queue(k, slot.edge)
-
-
-@jit
-def reply(k, s, outcome, term):
-    """HAProxy (or the direct connection) answers the caller of slot s."""
-    slot = k.slots[s]
-    if not slot.flags & (L.PROBE | L.CHECK) and k.backends[slot.be].kind == L.HAPROXY:
-        count_term(k, s, term)
-    release(k, s)
-    slot.t_phase = L.FOREVER
-    if not answer(k, s, outcome, not slot.flags & L.PRESENT):
-        detach(k, s)
 
 
 @jit

@@ -6,12 +6,13 @@ As in commands.py, a command may leave slots ready.
 from __future__ import annotations
 
 from hasim.sim.kernel import layout as L
-from hasim.sim.kernel.answer import answer, clone, detach
+from hasim.sim.kernel.answer import answer, clone
 from hasim.sim.kernel.balance import count_usable, enter_ring
 from hasim.sim.kernel.calendar import arm, ready, remove, schedule
+from hasim.sim.kernel.conns import cut_idle, detach, hang_up, leave_idle, reply
 from hasim.sim.kernel.layout import jit
 from hasim.sim.kernel.path import KILLED
-from hasim.sim.kernel.place import release, reply, serve_queue
+from hasim.sim.kernel.place import release, serve_queue
 from hasim.sim.trace import EOF, HTTP_502
 
 
@@ -74,6 +75,9 @@ def shutdown_sessions(k, e):
             reply(k, s, EOF, L.T_D)
         else:
             slot.term = KILLED  # it has retried: only marked, and tries on to its end
+    for c in range(k.n_conns):
+        if k.conns[c].state == L.C_IDLE and k.conns[c].edge == e:
+            cut_idle(k, c, L.TCP + L.T_DH)
 
 
 @jit
@@ -108,6 +112,10 @@ def thaw_balancer(k, b):
         if k.repeats[e].held and k.repeats[e].active:
             k.repeats[e].held = 0
             schedule(k, k.g[L.NODE_REPEAT] + e, k.g[L.NOW])
+    for number in range(k.n_pools):
+        if k.pools[number].held:
+            k.pools[number].held = 0
+            schedule(k, k.g[L.NODE_POOL] + number, k.g[L.NOW])
 
 
 @jit
@@ -127,6 +135,14 @@ def crash_balancer(k, b, silent):
     for s in range(k.n_slots):  # first, so that no freed place goes to one of its own queue
         if of_balancer(k, s, b) and not k.slots[s].flags & L.ATWORK:
             remove(k, s)
+        slot = k.slots[s]
+        if slot.phase != L.FREE and slot.be >= 0 and k.backends[slot.be].bal == b:
+            slot.flags &= ~L.FRONT
+    for c in range(k.n_conns):
+        if k.conns[c].bal == b and k.conns[c].state == L.C_IDLE:
+            leave_idle(k, c)
+            hang_up(k, c)
+            k.conns[c].cut = 1
     for s in range(k.n_slots):
         if not of_balancer(k, s, b):
             continue

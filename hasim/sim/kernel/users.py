@@ -10,15 +10,16 @@ from hasim.sim.kernel import layout as L
 from hasim.sim.kernel.answer import (
     answer,
     count_active,
-    detach,
     drop_connection,
     leave_frontend,
     second_of,
 )
 from hasim.sim.kernel.calendar import allocate, arm, push, ready, schedule
+from hasim.sim.kernel.conns import detach, reopen
 from hasim.sim.kernel.draw import sample, unit, words
 from hasim.sim.kernel.layout import jit
 from hasim.sim.kernel.path import syn_offset
+from hasim.sim.kernel.place import release
 from hasim.sim.kernel.work import RTO
 from hasim.sim.trace import EOF, NO_ENTRY, OPEN
 
@@ -62,10 +63,14 @@ def begin(k, u, ordinal, entity):
 def enter(k, s):
     """The client opens or reuses its connection to the way in of the operation."""
     slot = k.slots[s]
-    op = k.ops[slot.op]
-    slot.be = op.be
-    slot.t_hap = L.FOREVER
     slot.trynum = 0
+    if slot.entry >= 0:  # a nested call through a TCP frontend: spawn() has set it up
+        slot.t_try = k.g[L.NOW]
+        knock(k, s)
+        return
+    op = k.ops[slot.op]
+    slot.be, slot.entry = op.be, op.entry
+    slot.t_hap = L.FOREVER
     u = slot.user
     if op.entry < 0:
         if u >= 0 and k.g[L.KEEP_ALIVE]:
@@ -95,7 +100,7 @@ def enter(k, s):
 def knock(k, s):
     """One try to get the connection, or the request, to the way in."""
     slot = k.slots[s]
-    edge = k.edges[k.ops[slot.op].entry]
+    edge = k.edges[slot.entry]
     slot.phase = L.ENTRY
     if edge.connect == L.REFUSED:
         reply_entry(k, s)
@@ -125,6 +130,10 @@ def reply_entry(k, s):
 @jit
 def fail_entry(k, s, outcome):
     """The request of slot s does not get into HAProxy."""
+    if k.slots[s].flags & L.PING and k.slots[s].conn >= 0:
+        reopen(k, s)
+        return
+    release(k, s)
     k.slots[s].edge = -1
     k.slots[s].t_phase = k.slots[s].t_hap = L.FOREVER
     if not answer(k, s, outcome, True):
@@ -135,7 +144,7 @@ def fail_entry(k, s, outcome):
 def entry_event(k, s):
     """The timer of a slot on its way in."""
     slot = k.slots[s]
-    if slot.trynum < 0 and k.edges[k.ops[slot.op].entry].connect == L.CONNECTS:
+    if slot.trynum < 0 and k.edges[slot.entry].connect == L.CONNECTS:
         admit(k, s)
     elif slot.trynum < 0:  # the way in has changed while the request was on it
         slot.trynum = 0
@@ -148,8 +157,15 @@ def entry_event(k, s):
 def admit(k, s):
     """At the frontend: a new connection needs a place among maxconn, else the kernel backlog."""
     slot = k.slots[s]
-    bal = k.edges[k.ops[slot.op].entry].bal
+    bal = k.edges[slot.entry].bal
     balancer = k.balancers[bal]
+    if slot.flags & L.RIDES:
+        if slot.conn >= 0 and is_dead_at(k, slot.conn, balancer.epoch):
+            fail_entry(k, s, EOF)
+            return
+        slot.t_phase = slot.t_hap = L.FOREVER
+        ready(k, s, L.DIAL)
+        return
     if slot.flags & L.NONFIRST and k.users[slot.user].epoch != balancer.epoch:
         fail_entry(k, s, EOF)  # the process that had this connection is dead: reset
         return
@@ -168,18 +184,31 @@ def admit(k, s):
 
 
 @jit
+def is_dead_at(k, c, epoch):
+    """Does HAProxy know the connection of a pool no more (cut when idle, or another process)?"""
+    conn = k.conns[c]
+    return conn.cut or conn.bal < 0 or conn.bal_epoch != epoch
+
+
+@jit
 def admitted(k, s):
     """The connection is accepted."""
     slot = k.slots[s]
     if slot.flags & L.ORPHAN:  # it gave up while HAProxy stood still
         if not slot.flags & L.PROBE:
-            leave_frontend(k, k.edges[k.ops[slot.op].entry].bal)
+            leave_frontend(k, k.edges[slot.entry].bal)
         detach(k, s)
         return
     if slot.user >= 0:
         user = k.users[slot.user]
-        user.conn = k.ops[slot.op].entry
+        user.conn = slot.entry
         user.epoch = k.balancers[k.edges[user.conn].bal].epoch
+    elif slot.conn >= 0:
+        conn = k.conns[slot.conn]
+        conn.bal = k.edges[slot.entry].bal
+        conn.bal_epoch = k.balancers[conn.bal].epoch
+    elif slot.via >= 0 or k.backends[slot.be].tcp:
+        slot.flags |= L.FRONT if not slot.flags & L.PROBE else 0
     ready(k, s, L.ROUTE)
 
 

@@ -1,4 +1,4 @@
-"""What a service does with a request: workers, CPU and I/O steps, pools, nested calls.
+"""What a service does with a request: workers, CPU, I/O and commit steps, nested calls.
 
 A sync service holds a worker for the whole request, an async one only during its CPU steps. A
 shadow probe waits like a request but takes no worker, CPU, memory or pooled connection.
@@ -10,10 +10,12 @@ import numpy as np
 
 from hasim.sim.kernel import layout as L
 from hasim.sim.kernel.answer import notice
-from hasim.sim.kernel.calendar import allocate, arm, free, push, ready, remove, unlink
+from hasim.sim.kernel.calendar import arm, free, push, ready, remove, unlink
+from hasim.sim.kernel.conns import close_opened
 from hasim.sim.kernel.cpu import start_cpu
-from hasim.sim.kernel.draw import sample, step_word, words
+from hasim.sim.kernel.draw import sample, step_word
 from hasim.sim.kernel.layout import jit
+from hasim.sim.kernel.pools import call, give_pool
 from hasim.sim.trace import APP_5XX, OK
 
 # Retransmits of TCP: 200 ms (TCP_RTO_MIN) and a round trip, doubled each time, each up to an eighth
@@ -200,81 +202,6 @@ def grant(k, s):
 
 
 @jit
-def call(k, s):
-    """Nested call: a pooled connection if the row asks for one, then a child slot."""
-    slot = k.slots[s]
-    row = k.rows[slot.pc]
-    if row.pool >= 0 and not slot.flags & L.POOLED:
-        number = row.pool + k.stations[slot.st].local
-        pool = k.pools[number]
-        if pool.used >= pool.size or k.queues[pool.queue].len > 0:
-            slot.phase = L.POOL
-            slot.pool = number
-            slot.t_phase = k.g[L.NOW] + pool.wait
-            push(k, pool.queue, s)
-            arm(k, s)
-            return
-        if not slot.flags & L.PROBE:
-            pool.used += 1
-            slot.flags |= L.POOLED
-            slot.pool = number
-    spawn(k, s)
-
-
-@jit
-def spawn(k, s):
-    """The child slot of the call at hand."""
-    c = allocate(k)
-    slot, child = k.slots[s], k.slots[c]
-    row = k.rows[slot.pc]
-    child.flags = slot.flags & L.PROBE
-    be = row.be + row.per * k.stations[slot.st].local
-    if k.backends[be].kind == L.HAPROXY:
-        # services keep their connections: a nested call is seldom the first on its own
-        child.flags |= L.NONFIRST
-    if k.ops[row.op].write:
-        child.flags |= L.WRITE
-    child.parent, child.op = s, row.op
-    child.be = be
-    child.ordinal, child.entity = slot.ordinal, slot.entity
-    child.path = slot.path * np.uint64(131) + np.uint64(slot.pc + 1)
-    block = words(k, child.ordinal, child.entity, child.path, np.uint64(0))
-    child.w2, child.w3 = block[2], block[3]
-    child.t_begin = k.g[L.NOW]
-    child.seg = slot.seg
-    if row.timeout < L.FOREVER:
-        child.t_cli = k.g[L.NOW] + row.timeout
-    slot.child = c
-    slot.phase = L.CALL
-    slot.t_phase = L.FOREVER
-    arm(k, s)
-    ready(k, c, L.ROUTE)
-
-
-@jit
-def give_pool(k, s):
-    """Slot s gives its pooled connection to the next who waits."""
-    slot = k.slots[s]
-    if not slot.flags & L.POOLED:
-        return
-    slot.flags &= ~L.POOLED
-    pool = k.pools[slot.pool]
-    pool.used -= 1
-    queue = k.queues[pool.queue]
-    # a process that is dying or stopped sends nothing
-    while queue.len > 0 and pool.used < pool.size and not k.stations[slot.st].frozen:
-        n = queue.head
-        remove(k, n)
-        k.slots[n].t_phase = L.FOREVER
-        unlink(k, k.g[L.NODE_SLOT] + n)
-        if not k.slots[n].flags & L.PROBE:
-            pool.used += 1
-            k.slots[n].flags |= L.POOLED
-        k.slots[n].phase = L.CALL
-        spawn(k, n)
-
-
-@jit
 def after_call(k, s):
     """The nested call of slot s ended with slot.outcome (or its pool wait did)."""
     slot = k.slots[s]
@@ -304,6 +231,7 @@ def off_work(k, s):
             notice(k, L.N_DRAINED, slot.st, 0)
     release_worker(k, s)
     give_pool(k, s)
+    close_opened(k, s)
 
 
 @jit

@@ -1,0 +1,113 @@
+"""New connections to databases and stores, and the moment at which a request meets its server."""
+
+from __future__ import annotations
+
+from hasim.sim.kernel import layout as L
+from hasim.sim.kernel.answer import second_of
+from hasim.sim.kernel.calendar import arm, ready
+from hasim.sim.kernel.conns import reply
+from hasim.sim.kernel.layout import jit
+from hasim.sim.kernel.place import release
+from hasim.sim.kernel.pools import RETRANSMITS
+from hasim.sim.kernel.work import arrive, hold
+from hasim.sim.trace import APP_5XX, NO_ENTRY
+
+
+@jit
+def next_host(k, s):
+    """libpq: this host does not take the session, the next one of the list is tried."""
+    slot = k.slots[s]
+    release(k, s)
+    slot.t_phase = slot.t_hap = L.FOREVER
+    slot.flags &= ~L.HELD
+    slot.retries += 1
+    if slot.retries < k.backends[slot.be].count:
+        slot.edge = -1
+        ready(k, s, L.ROUTE)
+    else:
+        reply(k, s, NO_ENTRY, 0)
+
+
+@jit
+def lost_before_open(k, s):
+    """Has the server closed before libpq had its session? Then it tries the next host."""
+    slot = k.slots[s]
+    new = slot.conn < 0 or k.conns[slot.conn].state == L.C_OPENING
+    return k.backends[slot.be].multi and new and not slot.flags & (L.RIDES | L.PRESENT)
+
+
+@jit
+def opened(k, s):
+    """Slot s has a new connection to its server. False: it gets no session there (or not yet)."""
+    slot = k.slots[s]
+    b, edge, station = k.backends[slot.be], k.edges[slot.edge], k.stations[slot.st]
+    alive = edge.connect == L.CONNECTS and slot.epoch == edge.epoch
+    if alive and b.multi and station.frozen:
+        hold(k, s, L.CONN)  # the greeting is missing: connect_timeout goes on
+        return False
+    if alive and b.multi == 2 and not station.writable:
+        next_host(k, s)
+        return False
+    if b.multi and not alive and edge.connect < 2:
+        next_host(k, s)
+        return False
+    if alive and not station.frozen and 0 < station.most_open <= station.open:
+        if not slot.flags & L.PROBE:
+            k.refused[second_of(k, k.g[L.NOW]) * k.n_stations + slot.st] += 1
+        if slot.conn >= 0:
+            k.conns[slot.conn].state = L.C_BROKEN
+        reply(k, s, APP_5XX, L.T_5XX)  # "too many clients already"
+        return False
+    c = slot.conn
+    if c < 0:
+        if alive and not slot.flags & (L.PROBE | L.ORPHAN):
+            slot.flags |= L.OPENED
+            station.open += 1
+        return True
+    conn = k.conns[c]
+    conn.edge, conn.epoch, conn.state = slot.edge, slot.epoch, L.C_OPEN
+    command = k.pools[conn.pool].command
+    if command < L.FOREVER:  # it left when the server had said that the session is open
+        slot.t_cli = min(slot.t_cli, k.g[L.NOW] - edge.rtt + command)
+    if alive:
+        conn.counted = 1
+        station.open += 1
+    return True
+
+
+@jit
+def unheard(k, s):
+    """Slot s sends into silence. A direct connection is given up by TCP itself in the end."""
+    slot = k.slots[s]
+    b = k.backends[slot.be]
+    if b.kind == L.DIRECT and (b.fresh or slot.via >= 0):
+        limit = RETRANSMITS
+        if slot.via >= 0:
+            limit = min(limit, k.pools[slot.via].user_timeout)
+        slot.t_hap = k.g[L.NOW] + limit
+
+
+@jit
+def at_the_server(k, s):
+    """What slot s has sent arrives: it is answered by a reset, or looked at, or taken."""
+    slot = k.slots[s]
+    edge = k.edges[slot.edge]
+    if edge.connect == L.REFUSED or slot.epoch != edge.epoch:
+        ready(k, s, L.CUT)
+        return
+    if not slot.flags & L.PING:
+        arrive(k, s)
+        return
+    if k.stations[slot.st].frozen:
+        hold(k, s, L.CONN)
+        return
+    slot.flags &= ~L.PING  # alive: now the request itself goes the same way
+    way = edge.rtt
+    if slot.entry >= 0:
+        way += k.edges[slot.entry].rtt
+    if way == 0:
+        arrive(k, s)
+        return
+    slot.phase = L.CONN
+    slot.t_phase = k.g[L.NOW] + way
+    arm(k, s)
