@@ -44,6 +44,7 @@ class Engine(World):
             tables, scenario, seed, replication, options.get("keep_requests", False)
         )
         door.count_all(self.k)
+        self.control_events = 0
         self.marks: list[tuple] = []
         self.measures: list[tuple] = []
         self.requests: list[np.ndarray] = []
@@ -79,6 +80,7 @@ class Engine(World):
         if peek > end_ns or peek == float("inf"):
             return False
         env.step()
+        self.control_events += 1
         return True
 
     def env_now(self) -> int:
@@ -146,6 +148,7 @@ class Engine(World):
     def start_load(self) -> None:
         """The load starts now."""
         self.start_ns = int(self.env.now)
+        self.control_events = 0
         self._now()
         self.k, first = arrays.start_load(self.k, self.tables, self.scenario, self.start_ns)
         door.start_users(self.k)

@@ -155,6 +155,7 @@ def _counters(engine: Engine) -> dict[str, int]:
         "events": L.NEVENTS,
     }  # fmt: skip
     out = {name: int(g[i]) for name, i in names.items()}
+    out["control_events"] = engine.control_events
     out["oom_kills"] = sum(event == "oom-kill" for _, _, _, _, event, _, _ in engine.marks)
     return out
 

@@ -10,6 +10,7 @@ from collections import defaultdict
 from sim.fake_world import FakeWorld
 
 from hasim.components.redis.config import RedisConfig
+from hasim.components.sentinel import START_S
 from hasim.components.sentinel.config import MasterConfig, SentinelConfig
 from hasim.model import Dist, Host, Instance, Link, Stack
 from hasim.sim.instances import Machine
@@ -143,7 +144,7 @@ class Lab:
         for name in (*self.nodes, *self.names, "app"):
             if name not in skip:
                 self.machine.exec(name)
-        self.world.run(0.0201)
+        self.world.run(START_S + 0.0001)
         for name in self.names:
             p = self.process(name)
             if p is not None and p.data is not None:

@@ -350,3 +350,36 @@ def test_pools_that_exceed_max_connections_are_added_up(tmp_path, monkeypatch) -
     )  # fmt: skip
     _, found = make(tmp_path, PRIMARY)
     assert any("110 connections" in f.message and "(PG-17)" in f.message for f in found)
+
+
+# ---- knobs without a file of their own -----------------------------------------------------------
+@pytest.mark.parametrize(
+    "command", ["", "    command: postgres -c max_wal_size=2GB\n"], ids=["none", "flags"]
+)
+def test_a_default_is_set_on_the_command_line_and_read_back(tmp_path, command) -> None:
+    from hasim.stack import with_settings
+
+    make(tmp_path, PRIMARY + command)
+    settings = {"postgres.agentic-postgres.wal_sender_timeout": "5s"}
+    if command:
+        settings["postgres.agentic-postgres.max_wal_size"] = "3GB"
+        settings["postgres.agentic-postgres.wal_keep_size"] = "1GB"
+    after = with_settings(tmp_path, settings)
+    config = after.instance("agentic-postgres").config
+    assert config.get("wal_sender_timeout") == 5.0
+    assert config.get("max_wal_size") == (3 if command else 1) * 1024**3
+    assert not [f for f in after.boot_failures if f.instance == "agentic-postgres"]
+
+
+def test_flags_that_other_services_share_are_not_patched(tmp_path) -> None:
+    base = "services:\n  base:\n    image: postgres:16\n    command: postgres -c port=5432 -N 50\n"
+    service = (
+        "\n  postgres:\n    extends: {file: base.yml, service: base}\n"
+        "    container_name: agentic-postgres\n    environment: [POSTGRES_PASSWORD=x]\n"
+    )
+    stack, _ = make(tmp_path, service, base__yml=base)
+    knob = next(k for k in stack.knobs if k.name.endswith("agentic-postgres.max_connections"))
+    assert knob.value == "50"
+    assert knob.origin.file == "base.yml"
+    with pytest.raises(ValueError, match="cannot be patched"):
+        patch_of(knob, "60")

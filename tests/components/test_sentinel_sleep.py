@@ -45,7 +45,7 @@ KINDS = (
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_sleeping_changes_nothing(kind, seed, monkeypatch) -> None:
     monkeypatch.setattr(sleep, "LONG_NS", 10**15)  # the same ticks in both
     logs, events = [], []

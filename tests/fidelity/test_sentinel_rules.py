@@ -8,7 +8,7 @@ import pytest
 import sentinel_lab  # noqa: F401  (puts redis_lab on the path)
 from redis_lab import Lab
 
-SEEDS = range(10)
+SEEDS = range(6)
 
 
 def killed(seed: int = 1, until_s: float = 16.0, **changes) -> Lab:
@@ -34,7 +34,7 @@ def test_a_killed_master_is_down_after_down_after_whatever_the_ping_phase() -> N
 def test_a_hung_master_is_down_one_ping_later() -> None:
     """U(0, 1.04 s) + da + a residual tick, independent across Sentinels."""
     late = []
-    for seed in range(20):
+    for seed in range(14):
         lab = Lab(seed=seed, warm_s=30.0)
         lab.machine.freeze("redis-1")
         lab.run(8.0)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hasim.components.base import request
 from hasim.components.postgres.config import BACKUP_BYTES, BACKUP_BYTES_S
 from hasim.components.postgres.senders import add_slot
+from hasim.source import Span
 
 if TYPE_CHECKING:
     from hasim.components.base import Process
@@ -75,6 +76,8 @@ def _offer(server: Postmaster, peer: Process) -> tuple | str | Refused:
         return "FATAL: the database system is starting up"
     origin = there.config.refuses(server.user)
     if origin is not None:
+        if not isinstance(origin, Span):  # no file says it: the container that lacks the line
+            origin = there.machine.containers[there.name].spec.span
         text = f'no pg_hba.conf entry for replication connection, user "{server.user}" (PG-4)'
         return Refused(f"FATAL: {text}", origin)
     limit = there.config.get("max_wal_senders")

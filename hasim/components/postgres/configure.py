@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from hasim.components.base import Configured, Folder, Placed
 from hasim.components.postgres.config import Backup, PostgresConfig, check_values
-from hasim.components.postgres.parameters import PARAMETERS
+from hasim.components.postgres.knobs import knobs_of
 from hasim.components.postgres.reading import Reading, environment_of
 from hasim.components.postgres.script import Statement
 from hasim.components.postgres.sync import parse_rule
-from hasim.model import BootFailure, Knob
+from hasim.model import BootFailure
 from hasim.read.pg_conf import conninfo
 from hasim.read.pg_hba import HbaRule
-from hasim.source import Default, Origin, Span
+from hasim.source import Origin, Span
 
 if TYPE_CHECKING:
     from hasim.read.compose_types import ComposeService
@@ -232,31 +232,3 @@ def _no_password(reading: Reading) -> None:
         return
     text = "Database is uninitialized and superuser password is not specified"
     reading.refuse(text, reading.place("environment"), "", "set POSTGRES_PASSWORD")
-
-
-# ---- knobs -----------------------------------------------------------------------------------
-def knobs_of(name: str, reading: Reading) -> tuple[Knob, ...]:
-    """postgres.<instance>.<parameter> for every parameter that the simulation uses."""
-    out = []
-    for row in PARAMETERS.values():
-        if row.name in ("primary_conninfo", "hba_file", "data_directory"):
-            continue
-        setting = reading.settings.get(row.name)
-        knob = f"postgres.{name}.{row.name}"
-        if setting is not None:
-            out.append(Knob(knob, setting.value, "pg", setting.span, row.effect))
-            continue
-        origin = Default(f"PostgreSQL manual {row.section}: {row.default or 'empty'}")
-        insert, text = _insert(reading, row.name)
-        out.append(Knob(knob, row.default, "pg", origin, row.effect, insert, text))
-    return tuple(out)
-
-
-def _insert(reading: Reading, name: str) -> tuple[Span | None, str]:
-    """A new last line of the mounted postgresql.conf."""
-    text = reading.conf_text
-    if not reading.conf_file:
-        return None, ""
-    lead = "" if text.endswith("\n") or not text else "\n"
-    line = text.count("\n") + 1
-    return Span(reading.conf_file, line, 1, len(text), len(text)), f"{lead}{name} = '{{value}}'\n"

@@ -12,6 +12,7 @@ from hasim.components.postgres.script import Script, Statement
 from hasim.errors import Finding
 from hasim.model import BootFailure
 from hasim.read import pg_conf, pg_hba, pg_sql
+from hasim.read.compose_service import inside
 from hasim.read.pg_conf import Setting
 from hasim.read.pg_hba import HbaRule
 from hasim.source import Span, Text
@@ -166,7 +167,9 @@ class Reading:
         place = self.place() or Span("", 1, 1)
         text = self.folder.text(place.file) if place.file else None
         at = text.find(pair, max(place.start, 0)) if text else -1
-        if text is None or at < 0 or (place.end > place.start and at >= place.end):
+        own = self.one.service.own if self.one.service else ()
+        shared = not any(inside(place, span) for span in own)  # inherited: others have it too
+        if text is None or at < 0 or shared or (place.end > place.start and at >= place.end):
             return Span(place.file, place.line, place.col)
         end = at + len(pair)
         return Text(place.file, text).span(end - len(value), end)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from hasim.read.compose_types import ComposeService
     from hasim.sim.world import World
 
-# From exec to the open port with a small dataset. Source: measured on 7.0.15 (an idle machine),
-# 10 to 50 ms; profile.yaml's `boot` replaces it.
-START_S = 0.03
+# From exec to the open port with a small dataset. Source: measured on 7.0.15, 8 starts: 22 to 74
+# ms, median 42; profile.yaml's `boot` replaces it.
+START_S = 0.042
 
 
 class RedisComponent(Component):

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from hasim.read.redis_conf import Start
     from hasim.sim.world import World
 
-# From exec to the open port. Source: measured on 7.0.15 (an idle machine), 5 to 20 ms.
-START_S = 0.02
+# From exec to the open port. Source: measured on 7.0.15, 8 starts: 23 to 55 ms, median 36.
+START_S = 0.036
 RD_NAMES, RD_STATE = "RD-1", "RD-2"  # ids of reference/guide-audit.md
 
 

@@ -58,6 +58,7 @@ class Sentinel:
         self.masters: list[Master] = []
         self.views: dict[str, View] = {}
         self.nodes: dict[str, Any] = {}  # what INFO of a data node says
+        self.opinions: dict[str, tuple[str, ...]] = {}  # masters that another Sentinel has down
         self.delays: dict[str, int] = {}
         self.observers: list[Callable[[], None]] = []
         self.mail: list[Callable[[], None]] = []
@@ -233,6 +234,7 @@ class Sentinel:
                 return
             self.tilt = False
             self.say("-tilt", "#tilt mode exited")
+            self.tell()
         down.subjectively(self, master, entry)
         if entry.kind == "master":
             down.objectively(self, master)
@@ -330,11 +332,12 @@ class Sentinel:
     def _note(self, name: str) -> None:
         """Remember what a data node says, and be told when that changes."""
         p = self.machine.containers[name].process
-        data = getattr(p, "data", None)
+        data: Any = getattr(p, "data", None)
         observers = getattr(data, "observers", None)
         if observers is not None and self.poke not in observers:
             observers.append(self.poke)
         self.nodes[name] = snapshot_of(p)
+        self.opinions[name] = data.thinks_down() if hasattr(data, "thinks_down") else ()
         self.delays[name] = round(2e9 * self.machine.one_way_s(self.name, name))
 
     def look(self) -> None:
@@ -372,9 +375,14 @@ class Sentinel:
         self.busy_until = max(self.busy_until, self.now) + round(took * 1e9)
         memory.save(self)
 
-    def thinks_down(self, name: str) -> bool:
-        """What `is-master-down-by-addr` is answered: never yes in TILT (sentinelCommand)."""
-        return not self.tilt and any(m.entry.name == name and m.entry.s_down for m in self.masters)
+    def thinks_down(self) -> tuple[str, ...]:
+        """Of whom `is-master-down-by-addr` is answered yes: of nobody in TILT (sentinelCommand)."""
+        return () if self.tilt else tuple(m.entry.name for m in self.masters if m.entry.s_down)
+
+    @property
+    def live(self) -> bool:
+        """Is the moment that is being worked on the present?"""
+        return int(self.p.env.now) - self.now < MS
 
     def named(self, name: str) -> bool:
         """Is this address a name that is resolved at each reconnect?"""

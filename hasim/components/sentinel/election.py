@@ -42,9 +42,8 @@ def _ask_state(sentinel: Sentinel, master: Master, peer: Entry) -> None:
     view = sentinel.view(peer)
     if not peer.link.open or not view.answers or view.process is not peer.link.process:
         return
-    fellow = view.process.data
     peer.reply = sentinel.now + sentinel.delay(peer.name)
-    peer.says_down = fellow.thinks_down(master.entry.name)
+    peer.says_down = master.entry.name in sentinel.opinions.get(peer.name, ())
 
 
 def _ask_vote(sentinel: Sentinel, master: Master, peer: Entry) -> None:
@@ -56,7 +55,7 @@ def _ask_vote(sentinel: Sentinel, master: Master, peer: Entry) -> None:
     name = master.entry.name
 
     def arrived() -> None:
-        says = fellow.thinks_down(name)
+        says = name in fellow.thinks_down()
         leader, its_epoch = "", 0
         its = next((m for m in fellow.masters if m.entry.name == name), None)
         if its is not None:

@@ -201,13 +201,13 @@ def switch_to_promoted(sentinel: Sentinel, master: Master) -> None:
 
 def switch(sentinel: Sentinel, master: Master, name: str, host: str, port: int) -> None:
     """Another instance is the master now (sentinelResetMasterAndChangeAddress)."""
-    old, t = master.entry, sentinel.now
+    old, t, like = master.entry, sentinel.now, master.slaves.get(name)
     text = f"{master.name} {old.host} {old.port} {host} {port}"
     master.mark = sentinel.say("+switch-master", text, master.mark)
     known = {s.name: s for s in master.slaves.values() if s.name != name}
     if old.name != name:
         known[old.name] = old
-    master.entry = memory.entry(sentinel, "master", name, host, port)
+    master.entry = memory.entry(sentinel, "master", name, host, port, like)
     master.entry.mark = master.mark
     master.slaves = {
         n: memory.entry(sentinel, "slave", n, s.host, s.port, s) for n, s in known.items()

@@ -63,13 +63,18 @@ def _read(entry: Entry, node: Any, t: int) -> None:
 
 def _replicas(sentinel: Sentinel, master: Master, node: Any) -> None:
     for name, host, port in node.replicas:
-        known = master.slaves.get(name)
-        moved = known is not None and known.address != memory.address_of(sentinel, name)
-        if (known is None or moved) and name != master.entry.name:
+        if unknown(sentinel, master, name):
             slave = memory.entry(sentinel, "slave", name, host, port)
             master.slaves[name] = slave
             sentinel.say("+slave", master.describe(slave), master.mark)
             sentinel.flush()
+
+
+def unknown(sentinel: Sentinel, master: Master, name: str) -> bool:
+    """Is this replica not known, or known at an address that its container has left?"""
+    known = master.slaves.get(name)
+    moved = known is not None and known.address != memory.address_of(sentinel, name)
+    return (known is None or moved) and name != master.entry.name
 
 
 def _act(sentinel: Sentinel, master: Master, slave: Entry) -> None:

@@ -20,6 +20,8 @@ FAR = 10**18  # source: our choice, after every time
 RECONNECT_NS = 1000 * MS  # source: sentinel.c, SENTINEL_PING_PERIOD (constant, not down-after)
 MIN_LINK_NS = 15_000 * MS  # source: sentinel.c, SENTINEL_MIN_LINK_RECONNECT_PERIOD
 
+TICK_MAX_NS = 200 * MS  # source: our choice, more than two timer periods (100 ms at most)
+
 # SYN retransmits of one connect(), s after it. Source: Linux ip-sysctl, tcp_syn_linear_timeouts 4
 # (6.5 and later); measured, each about 22 ms late (tests/measured/README.md).
 SYN_S = (1.022, 2.044, 3.066, 4.088, 5.11, 7.132, 11.154)
@@ -193,6 +195,10 @@ class Link:
             at, gap = at + gap, min(2 * gap, RTO_MAX_NS)
         return at
 
-    def answer_comes(self, view: View) -> bool:
-        """Is a reply under way, or a connection to somebody who answers?"""
-        return bool(self.due) or (self.opens_at < FAR and view.answers)
+    def answer_by(self, now: int, rtt: int) -> int:
+        """When the outstanding PING is answered at the latest, if the other end answers."""
+        if self.disconnected:
+            return max(now, self.last_reconn + RECONNECT_NS) + TICK_MAX_NS + 2 * rtt
+        if "ping" in self.due:
+            return self.due["ping"]
+        return self.opens_at + rtt

@@ -86,8 +86,12 @@ def entry(
     sentinel: Sentinel, kind: str, name: str, host: str, port: int, like: Entry | None = None
 ) -> Entry:
     """A new entry for an instance, at the address of another one or at its present one."""
-    made = Entry(kind, name, host, port, sentinel.now, sentinel.named(host))
-    made.address = like.address if like is not None else address_of(sentinel, name)
+    made = Entry(kind, name, host, port, sentinel.now)
+    if like is not None:
+        made.address, made.by_name = like.address, like.by_name
+    else:  # what is found, not configured, is known by its address unless a name is announced
+        made.address = address_of(sentinel, name)
+        made.by_name = sentinel.named(host) and (kind == "master" or host != name)
     return made
 
 

@@ -15,9 +15,6 @@ from hasim.components.sentinel.link import FAR, MS, NEVER
 if TYPE_CHECKING:
     from hasim.components.sentinel.daemon import Sentinel
 
-# Below this down-after even a healthy link comes near S_DOWN between two pings. Source: our choice;
-# pings are up to 1.1 s apart.
-SHORT_NS = 3000 * MS
 TILT_TRIGGER_NS = 2000 * MS  # source: sentinel.c, sentinel_tilt_trigger
 
 
@@ -25,10 +22,10 @@ def next_effect(sentinel: Sentinel) -> int | None:
     """The time of the next possible effect; None: none without a change outside."""
     best = FAR
     if sentinel.looking or sentinel.due - sentinel.previous > TILT_TRIGGER_NS:
-        return sentinel.due
+        best = sentinel.due
     for master in sentinel.masters:
         if sentinel.dns_silent and any(e.by_name for e in master.entries()):
-            return sentinel.due
+            best = sentinel.due
         best = min(best, _of_master(sentinel, master))
         if best <= sentinel.due:
             break
@@ -66,10 +63,10 @@ def _of_opinions(sentinel: Sentinel, master: Master) -> int:
         return best
     for peer in master.sentinels:
         view = sentinel.view(peer)
-        hears = view.answers and hasattr(view.process.data, "thinks_down")
-        if hears and view.process.data.thinks_down(entry.name) != peer.says_down:
+        says = entry.name in sentinel.opinions.get(peer.name, ())
+        if view.answers and says != peer.says_down:
             return soon
-        if not hears and peer.says_down:
+        if not view.answers and peer.says_down:
             best = min(best, max(soon, peer.reply + 5000 * MS))
     return best
 
@@ -87,10 +84,12 @@ def _of_down(sentinel: Sentinel, master: Master, entry: Entry) -> int:
     since = down.clock(entry)
     if since is None and not view.answers:  # the next ping is the first without an answer
         since = link.last_pong + min(1000 * MS, master.down_after)
-    coming = view.answers and master.down_after >= SHORT_NS
-    if since is None or (coming and (link.disconnected or link.answer_comes(view))):
+    if since is None:
         return best
-    return min(best, max(soon, since + master.down_after))
+    late = since + master.down_after
+    if view.answers and link.answer_by(sentinel.now, sentinel.delay(entry.name)) < late:
+        return best
+    return min(best, max(soon, late))
 
 
 def _of_info(sentinel: Sentinel, master: Master, entry: Entry) -> int:
@@ -110,8 +109,7 @@ def _unread(sentinel: Sentinel, master: Master, entry: Entry, node) -> bool:
     if (entry.run_id, entry.role) != (node.run_id, node.role):
         return True
     if entry.kind == "master":
-        known = {*master.slaves, entry.name}
-        return any(name not in known for name, _, _ in node.replicas)
+        return any(info.unknown(sentinel, master, name) for name, _, _ in node.replicas)
     if entry.role == "master":
         return True
     if (entry.master, entry.link_up) != (node.master, node.link_up):

@@ -55,9 +55,11 @@ def _place(
         return round(draws[kind] * (period + TICK_NS // 2 + sentinel.delay(entry.name)))
 
     entry.reply = start - age("ping", RECONNECT_NS)
-    healthy = link.open and view.answers and view.process is link.process and not link.queued
-    if healthy:
+    if view.answers:  # for seconds by now: connected, and everything is answered
+        link.disconnected, link.open, link.process = False, True, view.process
+        link.opens_at = link.fails_at = FAR
         link.due.clear()
+        link.queued.clear()
         link.act_ping = 0
         link.last_pong = link.last_avail = start - age("ping", RECONNECT_NS)
         link.last_ping = link.last_pong - sentinel.delay(entry.name)
