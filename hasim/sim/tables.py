@@ -208,6 +208,13 @@ def _error_statuses(stack: Stack) -> set[str]:
     return {"500"} | {step.on_error for step in steps}
 
 
+def _reuse(b: Backend) -> int:
+    """`http-reuse`, which needs server connections that outlive a request."""
+    if b.connection_mode != "keep-alive":
+        return L.REUSE_NEVER
+    return REUSE.get(b.http_reuse, L.REUSE_SAFE)
+
+
 def _proxy_backend(t: Tables, balancer: Balancer, b: Backend) -> None:
     """One backend of HAProxy and its servers that resolve to an instance."""
     retry_on = 0
@@ -218,9 +225,6 @@ def _proxy_backend(t: Tables, balancer: Balancer, b: Backend) -> None:
     tcp = b.mode == "tcp"
     if tcp:  # Source: HAProxy manual 4.2 "retry-on": only for mode http; connects are retried
         retry_on = L.ON_CONN
-    reuse = L.REUSE_NEVER if tcp or b.connection_mode != "keep-alive" else L.REUSE_SAFE
-    if reuse == L.REUSE_SAFE:
-        reuse = REUSE.get(b.http_reuse, L.REUSE_SAFE)
     be = t.add(
         "backends",
         kind=L.HAPROXY,
@@ -232,7 +236,7 @@ def _proxy_backend(t: Tables, balancer: Balancer, b: Backend) -> None:
         redispatch=b.redispatch,
         interval=b.redispatch_interval,
         retry_on=retry_on,
-        reuse=reuse,
+        reuse=L.REUSE_NEVER if tcp else _reuse(b),
         allbackups=b.allbackups,
         abortonclose=b.abortonclose,
         no_post_replay=b.no_post_replay,
