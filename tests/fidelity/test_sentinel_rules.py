@@ -280,22 +280,30 @@ def test_sentinels_that_share_a_state_file_never_meet_and_never_fail_over() -> N
 
 
 def test_an_unsaved_file_costs_the_identity_and_the_memory_of_the_failover() -> None:
-    """RD-2: after a restart of everything the Sentinels name the old master again."""
+    """RD-2: after a restart of everything the Sentinels name the old master again, and what was
+    written since the failover is gone on all nodes.
+    """
     lab = Lab(seed=1, warm_s=30.0, sentinel={"state": ""})
     lab.kill("redis-1")
     lab.run(16.0)
     new, ids = lab.master(), {lab.data(n).id for n in lab.names}
-    lab.back("redis-1")
+    lab.world.ask("redis-1", 0.0)
+    lab.world.ask(new, 100.0)
     lab.run(18.0)
-    for name in lab.names:
+    everything = [n for n in (*lab.nodes, *lab.names) if n != "redis-1"]
+    for name in everything:
         lab.kill(name)
     lab.run(19.0)
-    for name in lab.names:
+    for name in ("redis-1", *everything):
         lab.back(name)
     lab.run(20.0)
     assert not ids & {lab.data(n).id for n in lab.names}
     assert {lab.data(n).masters[0].entry.name for n in lab.names} == {"redis-1"}
     assert new != "redis-1"
+    lab.run(60.0)
+    assert [lab.data(n).role for n in lab.nodes] == ["master", "slave", "slave"]
+    assert all(lab.data(n).follower.up for n in lab.nodes[1:])
+    assert lab.cluster.lost() == pytest.approx(100 * (30 + 2), rel=0.03)  # all there was
 
 
 def test_a_saved_file_keeps_both() -> None:

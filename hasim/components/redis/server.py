@@ -156,8 +156,15 @@ class Server:
         if own is not None and held is not None and own.closed == held.count:
             cluster.reopen(own)
             return own
-        others = any(b.closed is None for b in cluster.branches)
-        return cluster.open(self.name, held, aside=others and not self.chosen)
+        return cluster.open(self.name, held, aside=not self.chosen and self._replaced())
+
+    def _replaced(self) -> bool:
+        """Has another node become the master meanwhile, and is it there?"""
+        branches = self.cluster.branches
+        if not branches or branches[-1].node == self.name:
+            return False
+        p = self.machine.containers[branches[-1].node].process
+        return p is not None and getattr(p.data, "role", "") == "master"
 
     def refuse(self) -> None:
         """Take no more writes."""
