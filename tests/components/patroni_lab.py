@@ -6,9 +6,11 @@ only the data plane is the fake world, with one address for each health URL.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 from hasim.components.etcd.config import EtcdConfig
+from hasim.components.patroni.client import Gone
 from hasim.components.patroni.config import CMDLINE, Dynamic, PatroniConfig
 from hasim.components.patroni.node import Node
 from hasim.model import Backend, Balancer, Dist, Host, Instance, Link, Server, Stack
@@ -249,8 +251,9 @@ class Lab:
         node = self.node(self.primary)
 
         def ask():
-            yield from node.dcs.ask_failover(node.config.name, candidate)
-            node.wake()
+            with suppress(Gone):
+                yield from node.dcs.ask_failover(node.config.name, candidate)
+                node.wake()
 
         self.world.env.process(ask())
 

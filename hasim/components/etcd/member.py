@@ -68,8 +68,9 @@ class Member:
 
     @property
     def leads(self) -> bool:
-        """Is it the leader?"""
-        return self.leader == self.name and self.p.alive
+        """Is it the leader, of the newest term? (One that is cut off may not know better.)"""
+        mine = self.position["term"] == self.store.term
+        return mine and self.leader == self.name and self.p.alive
 
     # ---- who hears whom ----------------------------------------------------------------------
     def member(self, name: str) -> Member | None:

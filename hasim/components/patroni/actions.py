@@ -97,7 +97,7 @@ def start_standby(node: Node, upstream: str) -> Steps:
         return
     disk.diverged = disk.diverged or node.diverged(upstream)
     disk.standby, disk.follow = True, upstream
-    node.recovering = True
+    node.role, node.recovering = "replica", True
     yield from node.start_server()
 
 
