@@ -260,7 +260,7 @@ class Route(NamedTuple):
     discovery, of a direct way: "" (any of `hosts` in turn), "multihost" (libpq: the first of
     `hosts` that takes a connection, and writes if read_write) or "sentinel:<master name>".
     hosts: instances in the order of the URL; empty: all of the service. connect_timeout_s: the
-    URL's own for each host, INF if it has none.
+    URL's own for each host, INF if it has none. address: the virtual one that a call's URL names.
     """
 
     via: str
@@ -272,6 +272,7 @@ class Route(NamedTuple):
     hosts: tuple[str, ...] = ()
     connect_timeout_s: float = INF
     read_write: bool = False
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

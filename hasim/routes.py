@@ -230,7 +230,9 @@ def _proxied_way(
                 continue
             for _, _, backend, service in _backends(target, [balancer], placed):
                 if backend.name in (frontend.default_backend, *(b for _, b in frontend.routes)):
-                    return Route("call", name, frontend.name, backend.name, service)
+                    address = at[0] if names.virtual(at[0]) else ""
+                    way = Route("call", name, frontend.name, backend.name, service)
+                    return way._replace(address=address)
     return None
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from hasim.errors import SimulationBug
 from hasim.model import Stack
 from hasim.scenario import Scenario
-from hasim.sim import arrays
+from hasim.sim import arrays, vip
 from hasim.sim.engine import Engine
 from hasim.sim.faults import Faults
 from hasim.sim.instances import Machine
@@ -34,8 +34,10 @@ def replicate(
     """One replication. SimulationBug if conservation or Little's law does not hold."""
     tables = compile_stack(stack)
     arrays.load_rows(tables, scenario)
+    addresses = vip.virtuals(tables)
     engine = Engine(tables, scenario, seed, replication, keep_requests=keep_requests)
     machine = Machine(engine)
+    vip.VirtualEntries(engine, machine, addresses)
     engine.run_until_event(boot(engine, machine))
     void = why_void(engine, machine)
     faults = Faults(engine, machine)

@@ -16,6 +16,7 @@ checks    health checks
 loop      advance(): the event loop
 commands  what the control plane may do to services and users
 proxies   what it may do to HAProxy
+virtual   what clients of a virtual address lose when it moves
 door      the one entry point from Python
 
 Functions call only upwards in this list; work for another slot goes through the ready list, so

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hasim.sim.kernel import commands, proxies
+from hasim.sim.kernel import commands, proxies, virtual
 from hasim.sim.kernel.draw import unit, words
 from hasim.sim.kernel.layout import entry
 from hasim.sim.kernel.loop import advance as loop_advance
@@ -76,6 +76,8 @@ def perform(k, what, a, b, c, d, e, f):
         commands.cut(k, a)
     elif what == 26:
         commands.set_commit(k, a, b)
+    elif what == 27:
+        virtual.lose_clients(k, a)
     elif what == UNIFORM:
         block = words(k, np.uint64(a), np.uint64(b), np.uint64(0), np.uint64(1 << 40))
         return np.int64(unit(block[0]) * 2.0**53)
@@ -94,8 +96,8 @@ def _command(number: int) -> Callable[..., None]:
     advance, crash, freeze, thaw, close_idle, set_speed, set_connect, set_rotation, set_weight,
     count_all, set_maxconn, shutdown_sessions, submit_check, freeze_balancer, thaw_balancer,
     crash_balancer, open_segment, start_node, start_users, charge_all, close_books,
-    start_arrivals, start_repeat, stop_repeat, adopt_check, cut, set_commit,
-) = (_command(number) for number in range(27))  # fmt: skip
+    start_arrivals, start_repeat, stop_repeat, adopt_check, cut, set_commit, lose_clients,
+) = (_command(number) for number in range(28))  # fmt: skip
 
 
 def uniform(k, tick: int, stream: int) -> float:

@@ -85,7 +85,8 @@ def enter(k, s):
         user = k.users[u]
         if user.conn >= 0:
             same = user.conn == op.entry
-            alive = user.epoch == k.balancers[k.edges[op.entry].bal].epoch
+            # a negative epoch: its far end has moved away and the client does not know (sim/vip.py)
+            alive = user.epoch < 0 or user.epoch == k.balancers[k.edges[op.entry].bal].epoch
             if same and alive and k.g[L.NOW] - user.t_last <= op.keep_alive:
                 slot.flags |= L.NONFIRST
             else:
