@@ -242,12 +242,13 @@ class Member:
         number = self.round
         yield self.world.seconds(self._timeout_s())
         yield from self.p.awake()
-        if self.p.alive and self.round == number and self.leads and not self.has_quorum():
+        believes = self.p.alive and self.round == number and self.leader == self.name
+        if believes and not self.has_quorum():
             self.step_down("quorum is not active")
 
     def step_down(self, why: str) -> None:
-        """The leader becomes a follower without a leader."""
-        if not self.leads:
+        """The leader, or who takes itself for it, becomes a follower without a leader."""
+        if self.leader != self.name:
             return
         self.world.log(self.name, "stepped down to follower", f"etcd: {why}")
         self.leader = ""
