@@ -15,6 +15,7 @@ from hasim.sim.instances import Machine
 from hasim.sim.programs import compile_stack
 from hasim.sim.run import why_void
 from hasim.sim.up import boot
+from hasim.sim.world import NS
 from hasim.source import Span
 from hasim.workers import warm
 
@@ -68,12 +69,11 @@ def _boot(stack: Stack, scenario: Scenario, seed: int) -> Boot:
     engine.run_until_event(boot(engine, machine))
     marks = engine.timeline()
     reasons = {m.component: m for m in marks if m.event == "did not boot"}
-    seen = {m.component: m.t_s for m in marks if m.event == "listening"}
     instances = []
     for name, container in machine.containers.items():
         host, p = container.spec.host, container.process
         if p is not None and p.listening:
-            instances.append(Booted(name, host, True, seen.get(name, 0.0)))
+            instances.append(Booted(name, host, True, p.listened_ns / NS))
             continue
         mark = reasons.get(name)
         span = Span(mark.file, mark.line, mark.col) if mark and mark.file else container.spec.span

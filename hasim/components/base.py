@@ -33,13 +33,14 @@ class Process:
 
     __slots__ = (
         "alive", "bell", "boots", "data", "ended", "env", "epoch", "exit_code", "frozen", "inbox",
-        "instance", "listening", "resumed", "started_ns",
+        "instance", "listened_ns", "listening", "resumed", "started_ns",
     )  # fmt: skip
 
     def __init__(self, env: Any, instance: str, epoch: int):
         self.env, self.instance, self.epoch = env, instance, epoch
         self.alive, self.listening, self.frozen = True, False, False
         self.started_ns, self.exit_code, self.boots = env.now, 0, 0
+        self.listened_ns = 0  # when it last began to listen
         self.inbox: list[tuple[str, int]] = []
         self.bell, self.ended, self.resumed = env.event(), env.event(), env.event()
         self.data: Any = None
