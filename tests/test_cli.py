@@ -327,7 +327,6 @@ def test_lists(here: Path) -> None:
     metrics, _ = hasim_("list", "metrics", code=0)
     assert "outage_duration" in metrics
     assert "failovers" in metrics
-    assert "error_budget" not in metrics  # not in this version
     hasim_("list", "scenarios", "stack", code=104)
 
 
