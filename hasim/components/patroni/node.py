@@ -123,6 +123,18 @@ class Node:
             self.busy = ""
         self.wake()
 
+    def switchover(self, cause: int = -1) -> None:
+        """patronictl switchover: what POST /switchover of this member writes to the DCS."""
+        self.blame = cause
+        self.world.spawn(self._asked(), f"{self.name} switchover")
+
+    def _asked(self) -> Generator[Any, Any, None]:
+        try:
+            yield from self.dcs.ask_failover(self.config.name, "")
+        except (Gone, DcsError):
+            return
+        self.wake()
+
     # ---- the server --------------------------------------------------------------------------
     @property
     def disk(self) -> Any:
