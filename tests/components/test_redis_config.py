@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from redis_lab import Lab
 
 from hasim.components.base import Placed, components
@@ -252,3 +254,24 @@ def test_quotes_and_escapes() -> None:
 def test_nothing_that_is_not_redis() -> None:
     assert started(("nginx",), Span("f", 1, 1)) is None
     assert started(("sh", "-c", "echo 'open"), Span("f", 1, 1)) is None
+
+
+WORDS = st.sampled_from(
+    ["sentinel", "monitor", "m", "10.0.0.1", "6379", "2", '""', "down-after-milliseconds", "save",
+     "replicaof", "port", "yes", "-1", "1e9", "99999999999999999999", "#", '"a b"', "'", "é", "\\x"]
+)  # fmt: skip
+LINES = st.lists(st.lists(WORDS, max_size=7).map(" ".join), max_size=6).map("\n".join)
+
+
+@given(st.one_of(st.text(), LINES))
+@settings(max_examples=150, deadline=None)
+def test_no_text_makes_a_reader_fail(text) -> None:
+    lines, _ = read(text, "f")
+    for line in lines:
+        for word in line.words:
+            assert 0 <= word.span.start <= word.span.end <= len(text)
+            assert text[: word.span.start].count("\n") == word.span.line - 1
+    for component, command in ((REDIS, "redis-server /c"), (SENTINEL, "redis-sentinel /c")):
+        configured(component, command, text)
+    started(("sh", "-c", f"redis-server {text}"), Span("f", 1, 1))
+    configured(REDIS, tuple(f"redis-server {text}".split(" ")))

@@ -131,6 +131,18 @@ def test_min_replicas_refuses_when_replicas_die_and_accepts_when_they_return() -
     assert lab.cluster.lost() == 0
 
 
+def test_a_hung_master_refuses_once_it_runs_again() -> None:
+    """Its replicas have left; nothing is lost although it takes itself for the master."""
+    lab = Lab(warm_s=30.0, redis={"min_replicas": 1, "max_lag_s": 10})
+    lab.machine.freeze("redis-1")
+    lab.run(16.0)
+    lab.machine.thaw("redis-1")
+    lab.run(20.0)
+    assert lab.first("NOREPLICAS") == 16.0
+    lab.run(40.0)
+    assert lab.cluster.lost() == 0
+
+
 def test_a_hung_replica_stops_counting_after_max_lag() -> None:
     for seed in range(4):
         lab = Lab(warm_s=30.0, seed=seed, replicas=1, redis={"min_replicas": 1, "max_lag_s": 4})

@@ -374,3 +374,18 @@ def test_the_isolated_sentinel_goes_on_naming_the_old_master() -> None:
     lab.run(20.0)
     assert lab.data("s1").masters[0].entry.name == "redis-1"
     assert lab.data("s2").masters[0].entry.name != "redis-1"
+
+
+# ---- section 3, the other way in -----------------------------------------------------------------
+def test_a_configured_master_that_says_it_is_a_replica_is_down_after_da_plus_20_s() -> None:
+    lab = Lab(start=False)
+    for name in lab.names:
+        spec = lab.machine.containers[name].spec
+        object.__setattr__(spec, "peers", {"redis-1:6379": "redis-2"})
+    lab.start(warm_s=24.0)
+    assert not [r for r in lab.world.rows if r[4] == "+sdown"]
+    lab.run(40.0)
+    downs = [t + 24.0 for t, _, _ in lab.rows("+sdown", about="master ")]
+    assert len(downs) == 3
+    assert all(25.0 < t < 25.5 for t in downs)
+    assert lab.rows("-failover-abort-no-good-slave")

@@ -87,7 +87,7 @@ class RedisComponent(Component):
         if not p.alive:
             return
         server = p.data = Server(p, world, machine, config)
-        machine.notice(p.instance, lambda: _ended(server))
+        machine.notice(p.instance, lambda: _changed(server))
         machine.listen(p, True, server.say("Ready to accept connections", "", container.blame))
         server.begin()
         server.changed()
@@ -115,9 +115,11 @@ class RedisComponent(Component):
         return lint(stack)
 
 
-def _ended(server) -> None:
-    """The process is gone: once, what is on disk stays."""
-    if not server.p.alive and not server.left:
+def _changed(server) -> None:
+    """The process goes on: it looks at its replicas. It is gone: what is on disk stays."""
+    if server.p.alive and not server.p.frozen:
+        server.guard.look()
+    elif not server.p.alive and not server.left:
         server.left = True
         host = server.machine.containers[server.name].spec.host
         server.leave(server.graceful, not server.machine.powered(host))

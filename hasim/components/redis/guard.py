@@ -58,8 +58,8 @@ class Guard:
     def apply(self) -> None:
         """Open or close the master for writes."""
         server = self.server
-        if server.role != "master" or not server.p.alive:
-            return
+        if server.role != "master" or not server.p.alive or server.p.frozen:
+            return  # a stopped process looks when it runs again
         if self.enough():
             if not server.writable:
                 server.accept()
