@@ -13,10 +13,31 @@ import numpy as np
 
 from hasim.sim.kernel import commands, proxies, virtual
 from hasim.sim.kernel.draw import unit, words
-from hasim.sim.kernel.layout import entry
+from hasim.sim.kernel.layout import entry, jit
 from hasim.sim.kernel.loop import advance as loop_advance
 
 UNIFORM = 63  # the number of the one command that returns something
+
+
+@jit
+def perform_more(k, what, a, b, c, d, e):
+    """The commands from 20 on."""
+    if what == 20:
+        commands.close_books(k)
+    elif what == 21:
+        commands.start_arrivals(k, a)
+    elif what == 22:
+        commands.start_repeat(k, a, b)
+    elif what == 23:
+        commands.stop_repeat(k, a)
+    elif what == 24:
+        commands.adopt_check(k, a, b, c, d, e)
+    elif what == 25:
+        commands.cut(k, a)
+    elif what == 26:
+        commands.set_commit(k, a, b)
+    elif what == 27:
+        virtual.lose_clients(k, a)
 
 
 @entry
@@ -62,25 +83,11 @@ def perform(k, what, a, b, c, d, e, f):
         commands.start_users(k)
     elif what == 19:
         commands.charge_all(k)
-    elif what == 20:
-        commands.close_books(k)
-    elif what == 21:
-        commands.start_arrivals(k, a)
-    elif what == 22:
-        commands.start_repeat(k, a, b)
-    elif what == 23:
-        commands.stop_repeat(k, a)
-    elif what == 24:
-        commands.adopt_check(k, a, b, c, d, e)
-    elif what == 25:
-        commands.cut(k, a)
-    elif what == 26:
-        commands.set_commit(k, a, b)
-    elif what == 27:
-        virtual.lose_clients(k, a)
     elif what == UNIFORM:
         block = words(k, np.uint64(a), np.uint64(b), np.uint64(0), np.uint64(1 << 40))
         return np.int64(unit(block[0]) * 2.0**53)
+    else:
+        perform_more(k, what, a, b, c, d, e)
     return np.int64(0)
 
 
