@@ -138,3 +138,14 @@ def test_the_lag_of_a_replica_grows_by_what_it_cannot_replay():
     written, replayed, burst_s = 160 * 2**20, 100e6, 200.0
     assert max(lag) == pytest.approx(burst_s * (written / replayed - 1), rel=0.03)
     assert aggregate(sample(v, "alert_fired", {"alert": "DatabaseReplicationLag"}), "count") == 1
+
+
+def test_who_waits_for_an_acknowledgement_without_limit_waits_for_the_host():
+    v = view("tcp-user-timeout", "postgres-primary-power-off")
+    outage = {
+        path: aggregate(sample(v, "outage_duration", {"path": path}), "max")
+        for path in ("quick", "patient")
+    }
+    powered_off_s, boot_s = 120, 60
+    assert outage["quick"] < 45
+    assert powered_off_s + boot_s < outage["patient"] < powered_off_s + boot_s + 120
