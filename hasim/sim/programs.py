@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 from hasim.model import ZERO, Endpoint, Instance, Op, Service, Stack, Step
 from hasim.sim.calls import (
@@ -172,7 +174,8 @@ def _health_operations(t: Tables, instance: Instance, number: dict[str, int]) ->
     """
     service = next((s for s in t.stack.services if s.name == instance.service), None)
     plain = [Endpoint(""), Endpoint("404", status=404)]
-    for endpoint in [*(service.health if service else ()), *plain]:
+    known = service.health if service else ()
+    for endpoint in [*known, *_with_query(t.stack, instance, known), *plain]:
         needs = [n for n in endpoint.needs if n != "self"]
         pc = len(t.rows.get("rows", []))
         t.add("rows", code=L.OP_CPU, dist=t.dist(endpoint.cpu), pool=-1)
@@ -185,6 +188,19 @@ def _health_operations(t: Tables, instance: Instance, number: dict[str, int]) ->
         row = {"pc": pc, "be": -1, "entry": -1, "status": outcome, "http": endpoint.status}
         row["fails"] = 503 if needs else 500
         t.health_op[instance.name, endpoint.url] = t.add("ops", **row)
+
+
+def _with_query(stack: Stack, instance: Instance, known: Sequence[Endpoint]) -> list[Endpoint]:
+    """URLs of health checks that ask a known one for more (`/replica?lag=1MB`)."""
+    servers = [s for b in stack.balancers for back in b.backends for s in back.servers]
+    urls = [
+        s.check.url
+        for s in servers
+        if s.check is not None and instance.name in (s.check_instance, s.instance)
+    ]
+    plain = {e.url: e for e in known}
+    asked = dict.fromkeys(u for u in urls if "?" in u and u not in plain)
+    return [replace(plain[b], url=u) for u in asked if (b := u.partition("?")[0]) in plain]
 
 
 def _needed(stack: Stack, service: Service, need: str) -> str:

@@ -324,3 +324,17 @@ def test_phases_pin_the_cycle_of_a_member() -> None:
     assert lab.lease_expiry() == before
     lab.until(5.2)
     assert lab.lease_expiry() - lab.world.start_ns == pytest.approx((5.1 + T) * 1e9, abs=2e7)
+
+
+def test_a_check_of_a_replica_may_set_a_limit_to_its_lag(monkeypatch) -> None:
+    from tests.components import patroni_lab
+
+    monkeypatch.setitem(patroni_lab.CHECK, "url", "/replica?lag=10kB")
+    lab = Lab(n=2, haproxy=True)
+    lab.run(11)
+    url, replica = "/replica?lag=10kB", lab.other()
+    assert lab.world.urls.get((replica, url), 200) == 200
+    lab.machine.network.cut(["h1"], ["h2"])  # the replica still sees etcd
+    lab.run(30)
+    assert lab.world.urls[replica, url] == 503
+    assert lab.world.urls.get((replica, "/replica"), 200) == 200

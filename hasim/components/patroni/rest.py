@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hasim.components.base import request
 from hasim.components.patroni.client import NS
+from hasim.units import parse_size_bytes
 
 if TYPE_CHECKING:
     from hasim.components.base import Process
@@ -43,9 +44,19 @@ class Rest:
     """The health URLs of one member."""
 
     def __init__(self, node: Node, urls: tuple[str, ...]):
-        self.node, self.urls = node, urls
+        self.node = node
+        asked = (
+            server.check.url
+            for balancer in node.machine.stack.balancers
+            for backend in balancer.backends
+            for server in backend.servers
+            if server.check is not None and server.check_instance == node.name
+        )  # such as /replica?lag=1MB
+        self.urls = tuple(
+            dict.fromkeys((*urls, *(u for u in asked if u.partition("?")[0] in urls)))
+        )
         known = node.machine.unhealthy  # what an earlier process of this container left
-        self.shown = {url: known.get((node.name, url), 0) for url in urls}
+        self.shown = {url: known.get((node.name, url), 0) for url in self.urls}
 
     def show(self) -> None:
         """Tell health checks what has changed."""
@@ -59,10 +70,12 @@ class Rest:
         """0 for 200, else the status that a GET gets now."""
         return 0 if self._good(url) else UNAVAILABLE
 
-    def _good(self, url: str) -> bool:
+    def _good(self, full: str) -> bool:
         node = self.node
+        url, _, query = full.partition("?")
         running = node.ready and node.state != "stopping"
         replica = running and not node.is_primary and not node.config.noloadbalance
+        replica = replica and self._replayed(query)
         chosen = node.config.name in node.view.sync.members
         if url in _LEADER:
             return node.is_leader
@@ -77,6 +90,17 @@ class Rest:
             return replica and not chosen
         answers = {"/replica": replica, "/read-only": node.is_leader or replica}
         return answers.get(url, running if url == "/health" else True)
+
+    def _replayed(self, query: str) -> bool:
+        """`lag=1MB`: replayed so far behind the position in /status at most."""
+        limit = next((p[4:] for p in query.split("&") if p.startswith("lag=")), "")
+        if not limit:
+            return True
+        try:
+            most = parse_size_bytes(limit, "pg", zero=True, unit_bytes=1)
+        except ValueError:
+            return True  # source: patroni/api.py: what is no size sets no limit
+        return self.node.view.last_lsn - self.node.lsn() <= most
 
     def _near(self) -> bool:
         """No further behind than a replica that may be promoted."""
