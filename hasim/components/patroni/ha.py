@@ -151,6 +151,7 @@ class HaLoop:
     def _unlocked(self) -> Steps:
         """process_unhealthy_cluster()."""
         node = self.node
+        node.expired = node.old_view.leader not in node.view.members
         if not (yield from race.healthiest(node)):
             return (yield from self.follow("i am not the healthiest node"))
         got = yield from node.dcs.acquire()

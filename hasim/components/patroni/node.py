@@ -65,6 +65,7 @@ class Node:
         self.crash_recovered = False
         self.seen_lsn = 0.0
         self.sync_names: tuple[str, ...] = ()
+        self.expired = False  # the lock it races for went with its owner's lease
         self.leader_until_ns = 0
         self.failsafe_leader, self.failsafe_until_ns = "", 0
         self.next_run_ns = int(p.env.now)
@@ -103,6 +104,8 @@ class Node:
         """A line of Patroni's log, with the setting that decided when or whether it came."""
         cause = self.blame if cause is None else cause
         setting = next((name for text, name in DECIDED_BY if event.startswith(text)), "")
+        if setting == "ttl" and not self.expired:
+            setting = ""
         origin = self.config.where.get(setting)
         self.blame = self.world.log(self.name, event, detail, cause=cause, origin=origin)
         return self.blame
