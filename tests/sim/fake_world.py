@@ -339,18 +339,10 @@ def make_stack(
             **(service or {}),
         },
     )
+    checked, more = check_of(**(check or {})), server or {}
     servers = tuple(
-        Server(
-            f"s{i + 1}",
-            f"gw-{i + 1}",
-            8009,
-            f"gw-{i + 1}",
-            reach,
-            check_of(**(check or {})),
-            span=span(10 + i),
-            **(server or {}),
-        )
-        for i in range(n)
+        Server(f"s{i}", f"gw-{i}", 8009, f"gw-{i}", reach, checked, span=span(9 + i), **more)
+        for i in range(1, n + 1)
     )
     back = Backend("gw", "http", "roundrobin", servers, **(backend or {}))
     proxy = Balancer(
