@@ -42,6 +42,7 @@ class Node:
     def start(self, cause: int) -> None:
         """The daemon starts: BACKUP once its scripts have run."""
         self.segment.join(self)
+        self.segment.refresh(cause)  # a master that is there already sends its next advert here too
         for router in self.routers:
             router.start(cause)
         for check in self.checks:
