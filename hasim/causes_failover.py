@@ -20,6 +20,7 @@ from hasim.source import Origin, Span
 
 SHOWN_S = 0.3  # shorter waits are not what makes an outage long
 EPSILON_S = 1e-9
+LED = re.compile(r"\+promoted-slave ")  # source: sentinel.c (sentinelRefreshInstanceInfo)
 # What a daemon's word waited for, where it does not say so itself: names of knobs, by their end.
 WAITED = (
     (re.compile(r"\+sdown"), "down-after-milliseconds"),
@@ -102,8 +103,9 @@ def then(view: View, change: Failover) -> Iterator[Cause]:
 
 def _chain(view: View, fault: FaultSpan, change: Failover) -> list[Mark]:
     """The first notice, what the new leader's row descends from, and that row; in time order."""
-    rows = {change.mark.id: change.mark}
-    at = view.marks.get(change.mark.parent)
+    led = _led(view, fault, change)
+    rows = {change.mark.id: change.mark, led.id: led}
+    at = view.marks.get(led.parent)
     while at is not None and at.id not in rows and at.id != fault.mark:
         if at.t_s >= fault.start_s - EPSILON_S:
             rows[at.id] = at
@@ -111,11 +113,25 @@ def _chain(view: View, fault: FaultSpan, change: Failover) -> list[Mark]:
     word = NOTICED.get(change.by)
     for mark in view.trace.timeline:
         mine = change.group in (group_of(view, mark.component), "") or change.group in said(mark)
+        if led is not change.mark:  # the others' notices did not lead here
+            mine = mark.component == led.component and "+sdown master" in said(mark)
         between = fault.start_s - EPSILON_S <= mark.t_s <= change.mark.t_s
         if word is not None and mine and between and word.search(said(mark)):
             rows[mark.id] = mark
             break
     return sorted(rows.values(), key=lambda m: (m.t_s, m.id))
+
+
+def _led(view: View, fault: FaultSpan, change: Failover) -> Mark:
+    """The Sentinel that leads a failover says +promoted-slave; the others, who hear of it, are
+    the first to say +switch-master. Everybody else's own row is the one.
+    """
+    found = change.mark
+    for mark in view.trace.timeline:
+        between = fault.start_s - EPSILON_S <= mark.t_s <= change.mark.t_s
+        if change.by == "sentinel" and between and LED.search(said(mark)):
+            found = mark if change.group in said(mark).split() else found
+    return found
 
 
 def shown(mark: Mark) -> str:

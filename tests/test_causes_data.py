@@ -68,6 +68,24 @@ def test_the_waits_of_sentinel_name_their_settings() -> None:
     assert not any("+odown" in t for t in found)  # 0.1 s
 
 
+def test_the_waits_are_those_of_the_sentinel_that_led() -> None:
+    """One on the wrong side of a partition notices too, and followers switch before the leader."""
+    found = told(
+        (105.0, "sentinel-1", "+sdown", "slave 10.0.0.6:6379 10.0.0.6 6379 @ mymaster", 0),
+        (105.4, "sentinel-2", "+sdown", "master mymaster 10.0.0.5 6379", 0),
+        (105.9, "sentinel-3", "+sdown", "master mymaster 10.0.0.5 6379", 0),
+        (106.0, "sentinel-3", "+odown", "master mymaster 10.0.0.5 6379 #quorum 2/2", 3),
+        (107.0, "sentinel-3", "+promoted-slave", "slave 10.0.0.6:6379 @ mymaster 10.0.0.5", 4),
+        (107.1, "sentinel-2", SWITCH, OLD_NEW, 2),
+        fault="redis-1",
+    )
+    waits = [text for text in found if text.startswith("of these")]
+    assert [text.partition(" said")[0] for text in waits] == [
+        "of these 5.9 s until sentinel-3",
+        "of these 1.0 s until sentinel-3",
+    ]
+
+
 def test_the_lease_of_patroni_is_found_by_its_knob() -> None:
     found = told(
         (-30.0, "pg-1", TOOK, "", -1),
