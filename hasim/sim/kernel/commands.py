@@ -60,8 +60,7 @@ def cut_all(k, st):
                 stop_cpu(k, s)
             remove(k, s)
             if slot.child >= 0:
-                k.slots[slot.child].parent = -1
-                k.slots[slot.child].flags |= L.ORPHAN
+                orphan(k, slot.child)
                 slot.child = -1
             off_work(k, s)
             lose(k, s)
@@ -80,6 +79,18 @@ def cut_all(k, st):
             station.idle -= edge.pooled
             edge.pooled = 0
     station.open = 0
+
+
+@jit
+def orphan(k, s):
+    """The caller of slot s is dead. A database hears that at once, HAProxy's http mode does not."""
+    slot = k.slots[s]
+    slot.parent = -1
+    slot.flags |= L.ORPHAN
+    b = k.backends[slot.be]
+    if b.fresh or (slot.via >= 0 and b.kind == L.DIRECT):
+        slot.t_cli = k.g[L.NOW]
+        arm(k, s)
 
 
 @jit

@@ -119,10 +119,10 @@ def abandon(k, c):
     slot.flags &= ~L.PING
     if conn.bal >= 0 and conn.bal_epoch == k.balancers[conn.bal].epoch:
         slot.flags |= L.FRONT
-    if conn.counted:
+    if conn.counted and slot.flags & L.ATWORK:
         slot.flags |= L.OPENED
+        conn.counted = 0
     conn.bal = conn.slot = -1
-    conn.counted = 0
     conn.state = L.C_BROKEN
 
 

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from hasim.sim.kernel import layout as L
-from hasim.sim.kernel.answer import REPEATED, answer, check_result, count_term, notice
+from hasim.sim.kernel.answer import (
+    REPEATED,
+    answer,
+    check_result,
+    count_term,
+    leave_frontend,
+    notice,
+)
 from hasim.sim.kernel.calendar import adapt, arm, next_ready, pop, ready, remove
 from hasim.sim.kernel.checks import repeat_event
 from hasim.sim.kernel.conns import detach, reply
@@ -170,6 +177,8 @@ def client_gone(k, s):
             count_term(k, s, L.T_CLIENT + b.tcp * L.TCP)
         if not slot.flags & L.ATWORK:
             remove(k, s)
+        if b.tcp and phase == L.ADMITTED_IN and not slot.flags & L.PROBE:
+            leave_frontend(k, b.bal)  # let in while HAProxy stands still
         release(k, s)
         detach(k, s)
     else:
@@ -193,7 +202,7 @@ def deadline(k, s):
     elif phase == L.QUEUE:
         remove(k, s)
         reply(k, s, HTTP_503, L.T_SQT)
-    elif phase in (L.SYN, L.ARP, L.CONN):
+    elif phase in (L.SYN, L.ARP, L.CONN) and not slot.flags & L.RIDES:
         connect_failed(k, s, True)
     elif slot.flags & L.CHECK:
         check_result(k, s, L.L7TOUT)
