@@ -48,7 +48,9 @@ def test_a_black_hole_is_noticed_like_a_hang(down_after_ms) -> None:
     lab = Lab(seed=3, warm_s=60.0, down_after_ms=down_after_ms)
     lab.hole("redis-1")
     lab.run(down_after_ms / 1000 + 5.0)
-    for t, _, _ in lab.rows("+sdown", about="master "):
+    downs = lab.rows("+sdown", about="master ")
+    assert len(downs) == 3
+    for t, _, _ in downs:
         assert 0 < t - down_after_ms / 1000 < 1.25
 
 

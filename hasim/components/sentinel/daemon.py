@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hasim.components.base import Machine, Process
 from hasim.components.sentinel import (
+    clock,
     down,
     election,
     failover,
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 HZ = 10  # source: server.h CONFIG_DEFAULT_HZ; sentinelTimer draws hz from 10 to 19 after each tick
 PING_NS = 1000 * MS  # source: sentinel.c, sentinel_ping_period
 PUBLISH_NS = 2000 * MS  # source: sentinel.c, sentinel_publish_period
-TILT_TRIGGER_NS = 2000 * MS  # source: sentinel.c, sentinel_tilt_trigger
-TILT_NS = 30_000 * MS  # source: sentinel.c, sentinel_tilt_period (30 ping periods)
 # One lookup at a resolver that does not answer. Source: resolv.conf(5), timeout 5 s and 2 attempts;
 # measured, reference/redis-sentinel.md section 15: S_DOWN of a hung master at 12.8 to 13.6 s, which
 # is a ping, half of down-after (the link is recycled) and one such lookup.
@@ -65,16 +64,16 @@ class Sentinel:
         self.outbox: list[tuple[str, Callable[[], None]]] = []
         self.blocked = self.looking = False  # a lookup begins; a tick waits for one
         self.stopped = self.working = self.ticking = self.told = False
-        self.late: list[
-            str
-        ] = []  # effects that came after their time: none unless `outlook` is wrong
+        self.late: list[str] = []  # effects after their time: none unless `outlook` is wrong
         self.eager = False  # never sleep (tests)
         self.bell = p.env.event()
         self.others: list[str] | None = None
         self._watched: set[str] = set()
         self.id = memory.wake_up(self)
         machine.notice(self.name, self._self_changed)
-        machine.watchers.append(self.poke)
+        self._no_dns = self.dns_silent
+        if config.resolve_hostnames:  # with addresses alone nothing is ever looked up
+            machine.watchers.append(self._names_changed)
 
     # ---- the loop ------------------------------------------------------------------------------
     def run(self) -> Generator:
@@ -123,6 +122,18 @@ class Sentinel:
             return
         self.advance(int(self.p.env.now), inclusive=False)
         self.look()
+        self.ring()
+
+    def _names_changed(self) -> None:
+        """A lookup that fails at once costs nothing; only silence matters."""
+        if self._no_dns != self.dns_silent:
+            self._no_dns = self.dns_silent
+            self.poke()
+
+    def clock_jump(self, by_s: float) -> None:
+        """The clock of its host is set."""
+        self.advance(int(self.p.env.now), inclusive=False)
+        clock.jump(self, by_s)
         self.ring()
 
     def ring(self) -> None:
@@ -188,7 +199,7 @@ class Sentinel:
         self.ticking = True
         if not self.looking:
             self.ticks += 1
-            self._check_tilt(t)
+            clock.check(self, t)
         self._handle_all()
         if self.blocked:  # the rest of this tick comes after the lookup
             self.blocked, self.looking = False, True
@@ -216,25 +227,13 @@ class Sentinel:
         for target, call in outbox:
             self.send(target, call)
 
-    def _check_tilt(self, t: int) -> None:
-        delta = t - self.previous if self.previous != NEVER else 0
-        self.previous = t
-        if delta > TILT_TRIGGER_NS:
-            self.tilt, self.tilt_start = True, t
-            self.say("+tilt", "#tilt mode entered")
-            self.tell()
-
     def _handle(self, master: Master, entry: Entry) -> None:
         """Source: sentinelHandleRedisInstance."""
         if self.blocked or not self._reconnect(entry):
             return
         self._periodic(master, entry)
-        if self.tilt:
-            if self.now - self.tilt_start < TILT_NS:
-                return
-            self.tilt = False
-            self.say("-tilt", "#tilt mode exited")
-            self.tell()
+        if not clock.over(self):
+            return
         down.subjectively(self, master, entry)
         if entry.kind == "master":
             down.objectively(self, master)

@@ -62,6 +62,7 @@ class Link:
     process: Any = None
     last_reconn: int = NEVER
     conn_time: int = 0
+    syn_at: int = 0  # the first SYN; unlike conn_time no clock that is set moves it
     opens_at: int = FAR
     fails_at: int = FAR
     act_ping: int = 0
@@ -82,7 +83,7 @@ class Link:
 
     def reconnect(self, t: int, view: View, rtt: int) -> None:
         """Open the link; a PING is queued at once."""
-        self.last_reconn = self.conn_time = t
+        self.last_reconn = self.conn_time = self.syn_at = t
         self.disconnected, self.open, self.process = False, False, None
         self._connecting(t, t, view, rtt)
         self.ping(t, view, rtt)
@@ -95,7 +96,7 @@ class Link:
         elif view.reach == REFUSED:
             self.fails_at = sent + rtt
         elif view.reach == NO_ROUTE:
-            self.fails_at = max(t, self.conn_time + NO_ROUTE_NS)
+            self.fails_at = max(t, self.syn_at + NO_ROUTE_NS)
 
     def ping(self, t: int, view: View, rtt: int) -> None:
         """Send a PING; the clock of S_DOWN starts if no other is outstanding."""
@@ -183,7 +184,7 @@ class Link:
 
     def _next_syn(self, t: int) -> int:
         for at_s in SYN_S:
-            at = self.conn_time + round(at_s * 1000) * MS
+            at = self.syn_at + round(at_s * 1000) * MS
             if at >= t:
                 return at
         return FAR

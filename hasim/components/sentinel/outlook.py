@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hasim.components.sentinel import down, hello, info, memory
+from hasim.components.sentinel import clock, down, election, hello, info, memory
 from hasim.components.sentinel.entries import NONE, Entry, Master
-from hasim.components.sentinel.link import FAR, MS, NEVER
+from hasim.components.sentinel.link import FAR, MS, NEVER, RECONNECT_NS, Link
 
 if TYPE_CHECKING:
     from hasim.components.sentinel.daemon import Sentinel
-
-TILT_TRIGGER_NS = 2000 * MS  # source: sentinel.c, sentinel_tilt_trigger
 
 
 def next_effect(sentinel: Sentinel) -> int | None:
     """The time of the next possible effect; None: none without a change outside."""
     best = FAR
-    if sentinel.looking or sentinel.due - sentinel.previous > TILT_TRIGGER_NS:
+    first = sentinel.previous == NEVER
+    if sentinel.looking or first or clock.tilted(sentinel.previous, sentinel.due):
         best = sentinel.due
     for master in sentinel.masters:
         if sentinel.dns_silent and any(e.by_name for e in master.entries()):
@@ -31,7 +30,7 @@ def next_effect(sentinel: Sentinel) -> int | None:
             break
     if sentinel.tilt:
         best = max(best, sentinel.due) if best < FAR else FAR
-        best = min(best, max(sentinel.due, sentinel.tilt_start + 30_000 * MS))
+        best = min(best, max(sentinel.due, sentinel.tilt_start + clock.TILT_NS))
     arrival = _next_news(sentinel)
     best = min(best, arrival)
     return None if best >= FAR else best
@@ -65,7 +64,7 @@ def _of_opinions(sentinel: Sentinel, master: Master) -> int:
         view = sentinel.view(peer)
         says = entry.name in sentinel.opinions.get(peer.name, ())
         if view.answers and says != peer.says_down:
-            return soon
+            best = min(best, max(soon, peer.reply + election.ASK_NS))
         if not view.answers and peer.says_down:
             best = min(best, max(soon, peer.reply + 5000 * MS))
     return best
@@ -77,19 +76,26 @@ def _of_down(sentinel: Sentinel, master: Master, entry: Entry) -> int:
     if entry.s_down:
         if down.wrong_role(master, entry, sentinel.now):
             return FAR
-        return soon if view.answers else FAR
+        return _reconnects(sentinel, link) if view.answers else FAR
     best = FAR
     if entry.kind == "master" and entry.role == "slave":
         best = max(soon, entry.role_time + master.down_after + down.WRONG_ROLE_NS)
     since = down.clock(entry)
     if since is None and not view.answers:  # the next ping is the first without an answer
         since = link.last_pong + min(1000 * MS, master.down_after)
+    if link.disconnected and not link.act_ping:  # it opens first, if a clock was set back
+        since = min(link.last_avail, _reconnects(sentinel, link))
     if since is None:
         return best
     late = since + master.down_after
     if view.answers and link.answer_by(sentinel.now, sentinel.delay(entry.name)) < late:
         return best
     return min(best, max(soon, late))
+
+
+def _reconnects(sentinel: Sentinel, link: Link) -> int:
+    """The tick that opens a closed link; the next one if it is open."""
+    return max(sentinel.due, link.last_reconn + RECONNECT_NS if link.disconnected else NEVER)
 
 
 def _of_info(sentinel: Sentinel, master: Master, entry: Entry) -> int:
@@ -100,7 +106,9 @@ def _of_info(sentinel: Sentinel, master: Master, entry: Entry) -> int:
     link = entry.link
     if "info" in link.due:
         return link.due["info"]
-    if link.disconnected or not link.open or entry.info == NEVER or "info" in link.queued:
+    if link.disconnected:
+        return _reconnects(sentinel, link)
+    if not link.open or entry.info == NEVER or "info" in link.queued:
         return min(soon, link.opens_at)
     return max(soon, entry.info + info.period(master, entry))
 

@@ -29,11 +29,12 @@ def jump(sentinel: Sentinel, now: int) -> None:
     if pinned is not None:
         start = pinned
         draws = dict.fromkeys(draws, 1.0) | {"tick": 0.0}
-    sentinel.due = start + round(draws["tick"] * TICK_NS)
+    asleep, sentinel.due = sentinel.due, start + round(draws["tick"] * TICK_NS)
     sentinel.previous = start - round((1 - draws["tick"]) * TICK_NS)
     sentinel.now = start
     for master in sentinel.masters:
         for entry in master.entries():
+            _wait(sentinel, master, entry, asleep, start)
             _place(sentinel, master, entry, start, draws)
 
 
@@ -46,6 +47,22 @@ def _pin(sentinel: Sentinel, now: int) -> int | None:
     return at if now - LONG_NS <= at <= now else None
 
 
+def _wait(sentinel: Sentinel, master: Master, entry: Entry, asleep: int, start: int) -> None:
+    """Since when a PING has been waiting that was sent while nobody looked; `asleep`: the first
+    tick of that time.
+    """
+    link = entry.link
+    if sentinel.view(entry).answers or link.act_ping:
+        return
+    if link.disconnected:
+        sent = max(asleep, link.last_reconn + RECONNECT_NS)
+    else:
+        period = min(RECONNECT_NS, master.down_after)
+        sent = max(asleep, link.last_pong + period, link.last_ping + period // 2)
+    if sent < start:
+        link.act_ping = link.last_ping = sent
+
+
 def _place(
     sentinel: Sentinel, master: Master, entry: Entry, start: int, draws: dict[str, float]
 ) -> None:
@@ -54,27 +71,30 @@ def _place(
     def age(kind: str, period: int) -> int:
         return round(draws[kind] * (period + TICK_NS // 2 + sentinel.delay(entry.name)))
 
-    entry.reply = start - age("ping", RECONNECT_NS)
+    def since(old: int, kind: str, period: int) -> int:
+        return old if old > start else start - age(kind, period)  # later: a clock was set back
+
+    entry.reply = since(entry.reply, "ping", RECONNECT_NS)
     if view.answers:  # for seconds by now: connected, and everything is answered
         link.disconnected, link.open, link.process = False, True, view.process
         link.opens_at = link.fails_at = FAR
         link.due.clear()
         link.queued.clear()
         link.act_ping = 0
-        link.last_pong = link.last_avail = start - age("ping", RECONNECT_NS)
+        link.last_pong = link.last_avail = since(link.last_pong, "ping", RECONNECT_NS)
         link.last_ping = link.last_pong - sentinel.delay(entry.name)
-        entry.pub = start - age("pub", 2 * RECONNECT_NS)
+        entry.pub = since(entry.pub, "pub", 2 * RECONNECT_NS)
         if entry.kind != "sentinel":
-            entry.info = start - age("info", info.period(master, entry))
+            entry.info = since(entry.info, "info", info.period(master, entry))
         return
-    link.last_reconn = start - age("try", RECONNECT_NS)
+    link.last_reconn = since(link.last_reconn, "try", RECONNECT_NS)
     if view.reach == NO_ROUTE:
-        link.conn_time = start - age("try", NO_ROUTE_NS)
+        link.conn_time = link.syn_at = start - age("try", NO_ROUTE_NS)
         if not link.disconnected:
-            link.fails_at = link.conn_time + NO_ROUTE_NS
+            link.fails_at = link.syn_at + NO_ROUTE_NS
     elif view.reach == REFUSED:
         link.close()
     else:
-        link.conn_time = start - age("try", MIN_LINK_NS)
+        link.conn_time = link.syn_at = start - age("try", MIN_LINK_NS)
     if link.opens_at < FAR:
         link.opens_at = min(link.opens_at, start)
