@@ -15,6 +15,8 @@ from hasim.sim.traffic import is_open_loop, rate_pieces, user_spans
 
 SEGMENTS = 64
 NOTICES = 4096
+PROBE_SLOTS = 256  # at the start
+SLOT_COUNTS = ((L.SLOTS, L.USED_SLOTS), (L.PROBE_SLOTS, L.USED_PROBES))
 
 
 def build(t: Tables, scenario: Scenario, seed: int, replication: int, keep_requests: bool):
@@ -23,7 +25,8 @@ def build(t: Tables, scenario: Scenario, seed: int, replication: int, keep_reque
     seconds = max(1, math.ceil(load.duration_s))
     users = user_count(scenario)
     n_ops = t.user_ops
-    slots = 1 << max(8, (2 * min(users, 1 << 16) + 64).bit_length())
+    requests = 1 << max(8, (2 * min(users, 1 << 16) + 64).bit_length())
+    slots = requests + PROBE_SLOTS
     edges = t.array("edges", L.EDGE)
     stations = t.array("stations", L.STATION)
     pools = t.array("pools", L.POOL_T)
@@ -37,7 +40,7 @@ def build(t: Tables, scenario: Scenario, seed: int, replication: int, keep_reque
         nodes=np.zeros(len(stations) + users + len(gens) + len(edges) + len(pools) + slots, L.NODE),
         heads=np.full(buckets, -1, np.int32),
         tails=np.full(buckets, -1, np.int32),
-        ready=np.zeros(slots, np.int32),
+        ready=np.zeros(1 << slots.bit_length(), np.int32),
         queues=np.zeros(t.queues + 1, L.QUEUE_T),
         stations=stations,
         hosts=t.array("hosts", L.HOST),
@@ -72,7 +75,7 @@ def build(t: Tables, scenario: Scenario, seed: int, replication: int, keep_reque
         acks=np.zeros(_number_data_nodes(t, stations) * L.RING + 1, np.int64),
         terms=np.zeros((len(edges) + 1) * len(L.TERMS), np.int64),
     )
-    _empty(k, slots)
+    _empty(k, requests)
     _globals(k, t, scenario, seed, replication, seconds, keep_requests)
     return k
 
@@ -100,11 +103,14 @@ def _probe_rows(scenario: Scenario, t: Tables) -> int:
     return round(scenario.load.duration_s * scenario.probe_rate + 2) * max(1, len(t.probe_ops))
 
 
-def _empty(k, slots: int) -> None:
+def _empty(k, requests: int) -> None:
     """Every index that means nothing yet is -1; all slots are free."""
     k.nodes["bucket"] = -1
     k.queues["head"] = k.queues["tail"] = -1
-    k.slots["qnext"] = np.arange(1, slots + 1)
+    k.slots["qnext"] = np.arange(1, len(k.slots) + 1)
+    k.slots["shadow"][requests:] = 1
+    k.g[L.SLOTS], k.g[L.PROBE_SLOTS] = requests, PROBE_SLOTS
+    k.g[L.FREE_PROBE] = requests
     k.slots["queue"] = -1
     k.users["slot"] = k.users["conn"] = k.users["next_free"] = -1
 
@@ -194,14 +200,19 @@ def _rate(r: dict[str, float]) -> tuple:
     return (round(r["t0"]), round(r["t1"]), r["r0"], r["slope"], r["sum0"])
 
 
-def grow(k):
-    """The same Kernel with twice the slots."""
-    old = len(k.slots)
-    slots = np.concatenate([k.slots, np.zeros(old, L.SLOT)])
-    slots["qnext"][old:] = np.arange(old + 1, 2 * old + 1)
-    slots["queue"][old:] = -1
-    slots["qnext"][2 * old - 1] = k.g[L.FREE_HEAD]
-    k.g[L.FREE_HEAD] = old
-    nodes = np.concatenate([k.nodes, np.zeros(old, L.NODE)])
-    nodes["bucket"][-old:] = -1
-    return k.replace(slots=slots, nodes=nodes, ready=np.zeros(2 * old, np.int32))
+def grow(k, probes: bool):
+    """The same Kernel with twice the slots for requests, or for probes."""
+    total, count = len(k.slots), L.PROBE_SLOTS if probes else L.SLOTS
+    head = L.FREE_PROBE if probes else L.FREE_HEAD
+    more = int(k.g[count])
+    slots = np.concatenate([k.slots, np.zeros(more, L.SLOT)])
+    slots["qnext"][total:] = np.arange(total + 1, total + more + 1)
+    slots["queue"][total:] = -1
+    slots["shadow"][total:] = probes
+    slots["qnext"][-1] = k.g[head]
+    k.g[head] = total
+    k.g[count] += more
+    nodes = np.concatenate([k.nodes, np.zeros(more, L.NODE)])
+    nodes["bucket"][-more:] = -1
+    ready = np.zeros(1 << (total + more).bit_length(), np.int32)
+    return k.replace(slots=slots, nodes=nodes, ready=ready)

@@ -98,7 +98,7 @@ class Engine(World):
         self.k.g[L.NOTES] = 0
         for t, kind, subject, value in rows:
             if kind == L.N_GROW:
-                self.k = arrays.grow(self.k)
+                self.k = arrays.grow(self.k, bool(subject))
             elif kind == L.N_FLUSH:
                 self.flush_requests()
             elif kind == L.N_CHECK:
@@ -142,8 +142,9 @@ class Engine(World):
     def _now(self) -> None:
         """Commands act at the control plane's time, which the data plane has reached."""
         self.k.g[L.NOW] = self.env.now
-        while len(self.k.slots) - int(self.k.g[L.USED_SLOTS]) < int(self.k.g[L.USED_SLOTS]) + 64:
-            self.k = arrays.grow(self.k)
+        for probes, (all_, used) in enumerate(arrays.SLOT_COUNTS):
+            while int(self.k.g[all_]) < 2 * int(self.k.g[used]) + 64:
+                self.k = arrays.grow(self.k, bool(probes))
 
     def start_load(self) -> None:
         """The load starts now."""

@@ -148,12 +148,12 @@ def held(plane: Plane) -> dict[str, Any]:
     return out
 
 
-@pytest.mark.parametrize("seed", [*range(40), 41, 74, 306, 528])
-def test_nothing_is_held_by_nobody(seed: int) -> None:
+def rough(seed: int, probe_rate: float) -> Plane:
+    """A random stack under 20 s of load and random commands, healed at 25 s."""
     draw = np.random.default_rng(seed)
     load = steady("app/q", 40.0, 20.0)
     load = replace(load, client=replace(load.client, timeout_s=60.0))
-    plane = Plane(any_stack(draw), load, seed, probe_rate=5.0)
+    plane = Plane(any_stack(draw), load, seed, probe_rate)
     for edge in plane.tables.edges:
         if edge.discovery.startswith("sentinel") and edge.target == "redis-1":
             plane.engine.set_rotation(edge, True, True)
@@ -162,6 +162,12 @@ def test_nothing_is_held_by_nobody(seed: int) -> None:
         strike(plane, draw)
     plane.until(25)
     heal(plane)
+    return plane
+
+
+@pytest.mark.parametrize("seed", [*range(40), 41, 74, 306, 528])
+def test_nothing_is_held_by_nobody(seed: int) -> None:
+    plane = rough(seed, 5.0)
     # what has heard nothing of a death waits for its answer for ever, unless its caller goes too
     plane.until(25 + QUIET_S)
     for name in ("app-1", "app-2"):
@@ -171,3 +177,11 @@ def test_nothing_is_held_by_nobody(seed: int) -> None:
     assert {name: pair for name, pair in held(plane).items() if pair[0] != pair[1]} == {}
     assert plane.k.g[L.STARTED] == plane.k.g[L.FINISHED] > 700
     assert plane.k.g[L.AREA] == plane.k.g[L.LATENCY_SUM]
+
+
+@pytest.mark.parametrize("seed", [3, 6, 7, 11, 21, 22, 25, 27, 64, 68])
+def test_probes_change_no_request(seed: int) -> None:
+    """Not even the order in which a crash or a SIGCONT meets what is under way."""
+    with_probes, without = rough(seed, 5.0).until(100), rough(seed, 0.0).until(100)
+    assert with_probes.k.g[L.NPROBES] > 90
+    assert sorted(with_probes.lines()) == sorted(without.lines())

@@ -175,7 +175,7 @@ def user_next(k, u, took):
 @jit
 def clone(k, s):
     """A second slot for the same call: the first goes on as work that nobody waits for."""
-    n = allocate(k)
+    n = allocate(k, k.slots[s].flags & L.PROBE)
     old, new = k.slots[s], k.slots[n]
     new.flags = old.flags & (L.PROBE | L.CHECK | L.WRITE | L.REPLAYED | L.NONFIRST)
     new.user, new.parent, new.op, new.be = old.user, old.parent, old.op, old.be

@@ -191,12 +191,17 @@ def remove(k, s):
 
 
 @jit
-def allocate(k):
-    """A free slot with empty fields. advance() stops early enough that there always is one."""
-    s = k.g[L.FREE_HEAD]
+def allocate(k, probe):
+    """A free slot with empty fields. advance() stops early enough that there always is one.
+
+    Probes have slots of their own: where a command meets many requests at one instant, it meets
+    them by number, and that order must not depend on probes.
+    """
+    head = L.FREE_PROBE if probe else L.FREE_HEAD
+    s = k.g[head]
     slot = k.slots[s]
-    k.g[L.FREE_HEAD] = slot.qnext
-    k.g[L.USED_SLOTS] += 1
+    k.g[head] = slot.qnext
+    k.g[L.USED_PROBES if probe else L.USED_SLOTS] += 1
     slot.flags = slot.retries = slot.term = slot.trynum = slot.nrand = slot.redis = 0
     slot.tries = 0
     slot.user = slot.parent = slot.child = slot.edge = slot.st = slot.be = -1
@@ -216,9 +221,10 @@ def free(k, s):
     remove(k, s)
     slot = k.slots[s]
     slot.phase = L.FREE
-    slot.qnext = k.g[L.FREE_HEAD]
-    k.g[L.FREE_HEAD] = s
-    k.g[L.USED_SLOTS] -= 1
+    head = L.FREE_PROBE if slot.shadow else L.FREE_HEAD
+    slot.qnext = k.g[head]
+    k.g[head] = s
+    k.g[L.USED_PROBES if slot.shadow else L.USED_SLOTS] -= 1
 
 
 @jit

@@ -17,7 +17,7 @@ CHECK_ENTITY = 3 << 40
 @jit
 def new_check(k, e, op, check):
     """A slot for one health check over edge e, about to connect."""
-    s = allocate(k)
+    s = allocate(k, 0)
     slot = k.slots[s]
     slot.flags = L.CHECK
     slot.op, slot.check, slot.be = op, check, k.edges[e].be

@@ -77,6 +77,7 @@ SLOT = np.dtype(
         ("qnext", "i4"), ("qprev", "i4"), ("hchild", "i4"), ("hsib", "i4"), ("hprev", "i4"),
         ("outcome", "i4"), ("check", "i4"), ("tries", "i4"), ("epoch", "i4"), ("pool", "i4"),
         ("redis", "i4"), ("conn", "i4"), ("via", "i4"), ("lent", "i4"), ("entry", "i4"),
+        ("shadow", "i4"),
         ("t_begin", "i8"), ("t_phase", "i8"), ("t_hap", "i8"), ("t_cli", "i8"), ("t_try", "i8"),
         ("answer_within", "i8"), ("answer_by", "i8"), ("work", "i8"), ("t_call", "i8"),
         ("tag", "f8"),
@@ -272,8 +273,9 @@ ON_EMPTY, ON_TIMEOUT, ON_JUNK, ON_5XX, ON_CONN = 1, 2, 4, 8, 16
     RETRIES, REDISPATCHES, REPLAYS, ITERATIONS, NPROBES, REQUESTS_ON, NREQUESTS, CHECKS, NFLOW,
     VUS, NEVENTS, LINEAR_SYN, FAULTED, USED_SLOTS, CLIENT_RETRIED, KEY0, KEY1,
     OPEN_LOOP, INTERRUPTED, JITTER_PPM, NODE_REPEAT, NODE_POOL,
-) = range(61)  # fmt: skip
-N_GLOBALS = 64
+    SLOTS, PROBE_SLOTS, FREE_PROBE, USED_PROBES,
+) = range(65)  # fmt: skip
+N_GLOBALS = 72
 RING = 1 << 16  # commits of a data node whose times are kept
 
 # The arrays of the data plane: name -> (dtype, dimensions).

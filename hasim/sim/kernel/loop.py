@@ -231,8 +231,11 @@ def advance(k, limit):
     g = k.g
     settle(k)
     while g[L.NOTES] == 0 and g[L.BUG] == 0:
-        if k.n_slots - g[L.USED_SLOTS] < SPARE_SLOTS:
+        if g[L.SLOTS] - g[L.USED_SLOTS] < SPARE_SLOTS:
             notice(k, L.N_GROW, 0, 0)
+            return
+        if g[L.PROBE_SLOTS] - g[L.USED_PROBES] < SPARE_SLOTS:
+            notice(k, L.N_GROW, 1, 0)
             return
         n = pop(k, limit)
         if n < 0:

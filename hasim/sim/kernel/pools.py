@@ -87,7 +87,7 @@ def checkout(k, s):
 @jit
 def spawn(k, s):
     """The child slot of the call at hand."""
-    n = allocate(k)
+    n = allocate(k, k.slots[s].flags & L.PROBE)
     slot, child = k.slots[s], k.slots[n]
     row = k.rows[slot.pc]
     local = k.stations[slot.st].local

@@ -42,7 +42,7 @@ def begin(k, u, ordinal, entity):
             break
     user.think = sample(k, flow.think, block[1])
     user.state = L.BUSY
-    s = allocate(k)
+    s = allocate(k, 0)
     user.slot = s
     slot = k.slots[s]
     slot.user, slot.op = u, op
@@ -325,7 +325,7 @@ def probe(k, i):
         schedule(k, k.g[L.NODE_GEN] + i, k.g[L.NOW] + gen.every)
     entity = np.uint64(PROBES + i)
     block = words(k, np.uint64(number), entity, np.uint64(0), np.uint64(0))
-    s = allocate(k)
+    s = allocate(k, 1)
     slot = k.slots[s]
     slot.flags = L.PROBE
     slot.op, slot.check = gen.op, i
