@@ -8,7 +8,7 @@ LOCK   := uv pip compile --quiet --universal --generate-hashes --no-header --no-
 run: .venv/run.ok        ## set up if needed, then simulate scenarios.yaml
 	$(BIN)/hasim run scenarios.yaml
 test: .venv/test.ok      ## set up if needed, then run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 check: .venv/test.ok     ## lint and type-check
 	$(BIN)/ruff check .
 	$(BIN)/mypy
