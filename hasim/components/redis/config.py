@@ -75,6 +75,8 @@ class RedisConfig:
     appendonly: bool = False
     appendfsync: str = "everysec"
     save: tuple[tuple[int, int], ...] = SAVE
+    stop_writes: bool = True  # when a snapshot has failed
+    ignore_disk_errors: bool = False  # a replica that cannot write to disk goes on
     min_replicas: int = 0
     max_lag_s: int = 10
     repl_timeout_s: int = 60
@@ -108,6 +110,8 @@ def meaning(values: Values, start: Start, rewritable: bool) -> RedisConfig:
         appendonly=v("appendonly", "no", MANUAL, yes),
         appendfsync=v("appendfsync", "everysec", MANUAL, _one_of("always", "everysec", "no")),
         save=_save(values),
+        stop_writes=v("stop-writes-on-bgsave-error", "yes", MANUAL, yes),
+        ignore_disk_errors=v("replica-ignore-disk-write-errors", "no", MANUAL, yes),
         min_replicas=v(
             "min-replicas-to-write min-slaves-to-write", "0", MANUAL, whole(0, 2**31 - 1)
         ),

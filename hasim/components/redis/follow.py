@@ -21,6 +21,7 @@ HEARS = (0, 1)  # packets arrive, as CONNECTS or as REFUSED
 CRON_NS = NS  # source: server.c, run_with_period(1000) replicationCron()
 HANDSHAKE_NS = 5_000_000  # source: assumption; seven short messages and a fork-free reply
 TRANSFER_NS = 60_000_000  # source: assumption; a small dataset sent and loaded
+NO_SPACE = "needed for MASTER <-> REPLICA synchronization: No space left on device"
 WRITE_BYTES = 100  # source: assumption; one SET in the replication stream
 
 
@@ -124,10 +125,16 @@ class Follower:
         master.changed()
         done = yield from self._stay(master, server.now + wait)
         master.syncing.pop(server.name, None)
-        if done:
+        if done and not partial and (server.storage.full or not self._saved_by(master)):
+            server.say("Write error writing the DB dump file", NO_SPACE, server.storage.cause)
+        elif done:
             event = f"MASTER <-> REPLICA sync: {word} resynchronization"
             server.say(event, f"with {self.master}", master.mark)
             self._connected(master, partial)
+
+    def _saved_by(self, master: Server) -> bool:
+        """Could the master write its dump file, if it needs one?"""
+        return master.config.diskless or not master.storage.full
 
     def _stay(self, master: Server, until: int) -> Generator[Any, Any, bool]:
         """Wait with the master in reach; False if it goes away before."""
@@ -261,7 +268,8 @@ class Follower:
         up, server = self.upstream, self.server
         if up is None or up.branch is None or server.config.appendonly:
             return None
-        saved = last_snapshot(server.world, server.config, up.branch, server.synced_ns, server.now)
+        world, config, full = server.world, server.config, server.disk.full
+        saved = last_snapshot(world, config, up.branch, server.synced_ns, server.now, full)
         if saved is None:
             return None
         return Position(up.branch, count_at(server.world, up.branch, saved))

@@ -61,7 +61,7 @@ class Guard:
         if server.role != "master" or not server.p.alive or server.p.frozen:
             return  # a stopped process looks when it runs again
         if self.enough():
-            if not server.writable:
+            if not server.writable and not server.storage.error:
                 server.accept()
                 server.say("accepts writes", "enough good replicas", server.mark)
         elif server.writable:

@@ -15,6 +15,7 @@ from hasim.components.redis.config import RedisConfig
 from hasim.components.redis.disk import Disk
 from hasim.components.redis.follow import Follower
 from hasim.components.redis.guard import Guard
+from hasim.components.redis.storage import Storage
 from hasim.lineage import Branch, Cluster, Position
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Server:
         self.syncing: dict[str, Server] = {}  # they wait for their full resync
         self.observers: list[Callable[[], None]] = []
         self.follower: Follower | None = None
-        self.guard = Guard(self)
+        self.guard, self.storage = Guard(self), Storage(self)
         self.synced_ns = int(p.env.now)
         self.full_syncs = 0
         self.synced = False  # it has had a role since its start
@@ -104,6 +105,11 @@ class Server:
         """Does it take writes?"""
         return self.branch is not None
 
+    @property
+    def pongs(self) -> bool:
+        """Is PING answered with something that Sentinel takes for an answer?"""
+        return not self.storage.error
+
     def position(self) -> Position | None:
         """What it holds now; None: nothing."""
         if self.branch is not None:
@@ -129,6 +135,10 @@ class Server:
         self.mark = self.world.log(self.name, event, detail, cause=cause, origin=origin)
         return self.mark
 
+    def disk_full(self, on: bool, cause: int = -1) -> None:
+        """No space is left on its disk, or there is some again."""
+        self.storage.disk_full(on, cause)
+
     # ---- roles ---------------------------------------------------------------------------------
     def begin(self) -> None:
         """The role of the files, or the one that CONFIG REWRITE saved."""
@@ -145,7 +155,7 @@ class Server:
     def accept(self) -> None:
         """Begin to take writes, on top of what is there."""
         self.synced = True
-        if self.branch is None and self.guard.enough():
+        if self.branch is None and self.guard.enough() and not self.storage.error:
             self.branch = self._open()
         self.world.set_writable(self.name, self.branch is not None)
 
@@ -254,7 +264,9 @@ class Server:
         if graceful and self.saves_at_exit():
             self.disk.position = self.position()
         elif self.branch is not None:
-            kept = disk.kept(self.world, self.config, self.branch, self.synced_ns, power_cut)
+            kept = disk.kept(
+                self.world, self.config, self.branch, self.synced_ns, power_cut, self.disk.full
+            )
             if kept is not None:
                 self.disk.position = Position(self.branch, kept)
             elif self.config.appendonly:

@@ -1,4 +1,4 @@
-"""The wall clock of a Sentinel: TILT, and what a clock that is set does to every remembered time.
+"""A Sentinel's clock and disk: TILT, and what a clock that is set does to what is remembered.
 
 All times that a Sentinel remembers are wall clock; only its timer is not (ae.c 7.0 uses the
 monotonic clock). Source: src/sentinel.c 7.0.15, sentinelCheckTiltCondition and mstime();
@@ -7,11 +7,13 @@ reference/redis-sentinel.md section 14.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hasim.components.sentinel.link import MS, NEVER
 
 if TYPE_CHECKING:
+    from hasim.components.base import Process
     from hasim.components.sentinel.daemon import Sentinel
 
 TRIGGER_NS = 2000 * MS  # source: sentinel.c, sentinel_tilt_trigger
@@ -22,6 +24,30 @@ _OF_ENTRY_IF_SET = ("s_down_since", "o_down_since")
 _OF_LINK = ("last_reconn", "conn_time", "last_ping", "last_pong", "last_avail")
 _OF_LINK_IF_SET = ("act_ping",)
 _OF_MASTER = ("state_time", "start")
+
+
+class Host:
+    """What a fault may do to the clock and the disk of a Sentinel; mixed into Sentinel."""
+
+    p: Process
+    advance: Callable[..., None]
+    ring: Callable[[], None]
+    slow = 1.0
+    full = False
+
+    def clock_jump(self, by_s: float) -> None:
+        """The clock of its host is set."""
+        self.advance(int(self.p.env.now), inclusive=False)
+        jump(self, by_s)
+        self.ring()
+
+    def disk_slow(self, factor: float, cause: int = -1) -> None:
+        """Its disk takes that many times longer."""
+        self.slow = factor
+
+    def disk_full(self, on: bool, cause: int = -1) -> None:
+        """It goes on, but what it decides is not kept (sentinelFlushConfig only warns)."""
+        self.full = on
 
 
 def tilted(previous: int, t: int) -> bool:
@@ -54,7 +80,7 @@ def over(sentinel: Sentinel) -> bool:
     return True
 
 
-def jump(sentinel: Sentinel, by_s: float) -> None:
+def jump(sentinel: Any, by_s: float) -> None:
     """The host's clock is set forward (back, if negative): what was remembered is that much
     longer ago, or lies in the future.
     """

@@ -23,6 +23,7 @@ from hasim.components.sentinel import (
     outlook,
     sleep,
 )
+from hasim.components.sentinel.clock import Host
 from hasim.components.sentinel.config import SentinelConfig, is_ip
 from hasim.components.sentinel.entries import UPDATE, Entry, Master, snapshot_of
 from hasim.components.sentinel.link import MS, NEVER, View
@@ -41,7 +42,7 @@ PUBLISH_NS = 2000 * MS  # source: sentinel.c, sentinel_publish_period
 LOOKUP_NS = 10_000 * MS
 
 
-class Sentinel:
+class Sentinel(Host):
     """The state of one Sentinel process (Process.data)."""
 
     def __init__(self, p: Process, world: World, machine: Machine, config: SentinelConfig):
@@ -129,12 +130,6 @@ class Sentinel:
         if self._no_dns != self.dns_silent:
             self._no_dns = self.dns_silent
             self.poke()
-
-    def clock_jump(self, by_s: float) -> None:
-        """The clock of its host is set."""
-        self.advance(int(self.p.env.now), inclusive=False)
-        clock.jump(self, by_s)
-        self.ring()
 
     def ring(self) -> None:
         """The loop asks again when the next effect may come."""
@@ -291,7 +286,7 @@ class Sentinel:
         for arrival, _, kind, master, entry in sorted(came, key=_order):
             self.now = max(self.now, arrival)
             if kind == "ping":
-                entry.link.pong(arrival)
+                entry.link.pong(arrival, not self.view(entry).sick)
             elif kind == "pub":
                 entry.pub = arrival
             elif entry in master.entries():
@@ -326,7 +321,8 @@ class Sentinel:
         container = self.machine.containers[name]
         reach = self.machine.reach(self.name, name)
         p = container.process
-        return View(reach, p, p is not None and p.frozen)
+        frozen = p is not None and p.frozen
+        return View(reach, p, frozen, not getattr(getattr(p, "data", None), "pongs", True))
 
     def _note(self, name: str) -> None:
         """Remember what a data node says, and be told when that changes."""
@@ -371,8 +367,9 @@ class Sentinel:
         """Rewrite the configuration file; nothing else happens in the process meanwhile."""
         self.flushes += 1
         took = self.machine.sample(self.config.rewrite, self.stream, self.flushes, "rewrite")
-        self.busy_until = max(self.busy_until, self.now) + round(took * 1e9)
-        memory.save(self)
+        self.busy_until = max(self.busy_until, self.now) + round(took * self.slow * 1e9)
+        if not self.full:
+            memory.save(self)
 
     def thinks_down(self) -> tuple[str, ...]:
         """Of whom `is-master-down-by-addr` is answered yes: of nobody in TILT (sentinelCommand)."""

@@ -36,16 +36,24 @@ RTO_MAX_NS = 120_000 * MS
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a Sentinel's packets to an instance meet: reach, and the process that answers."""
+    """What a Sentinel's packets to an instance meet: reach, and the process that answers. sick: it
+    answers PING with an error (MISCONF).
+    """
 
     reach: int
     process: Any = None
     frozen: bool = False
+    sick: bool = False
 
     @property
     def answers(self) -> bool:
         """Is a request answered?"""
         return self.reach == CONNECTS and self.process is not None and not self.frozen
+
+    @property
+    def pongs(self) -> bool:
+        """Is a PING answered so that it counts: PONG, LOADING or MASTERDOWN?"""
+        return self.answers and not self.sick
 
 
 @dataclass(slots=True)
@@ -137,10 +145,11 @@ class Link:
             self.due.setdefault(kind, arrival)
         self.queued.clear()
 
-    def pong(self, t: int) -> None:
-        """A valid reply to a PING."""
-        self.last_pong = self.last_avail = t
-        self.act_ping = 0
+    def pong(self, t: int, valid: bool = True) -> None:
+        """A reply to a PING; only a valid one stops the clock of S_DOWN."""
+        self.last_pong = t
+        if valid:
+            self.last_avail, self.act_ping = t, 0
 
     def recycle(self, t: int, down_after: int) -> None:
         """Close an old link on which a PING has been waiting for half of down-after."""

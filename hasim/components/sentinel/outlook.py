@@ -76,19 +76,19 @@ def _of_down(sentinel: Sentinel, master: Master, entry: Entry) -> int:
     if entry.s_down:
         if down.wrong_role(master, entry, sentinel.now):
             return FAR
-        return _reconnects(sentinel, link) if view.answers else FAR
+        return _reconnects(sentinel, link) if view.pongs else FAR
     best = FAR
     if entry.kind == "master" and entry.role == "slave":
         best = max(soon, entry.role_time + master.down_after + down.WRONG_ROLE_NS)
     since = down.clock(entry)
-    if since is None and not view.answers:  # the next ping is the first without an answer
+    if since is None and not view.pongs:  # the next ping is the first without an answer
         since = link.last_pong + min(1000 * MS, master.down_after)
     if link.disconnected and not link.act_ping:  # it opens first, if a clock was set back
         since = min(link.last_avail, _reconnects(sentinel, link))
     if since is None:
         return best
     late = since + master.down_after
-    if view.answers and link.answer_by(sentinel.now, sentinel.delay(entry.name)) < late:
+    if view.pongs and link.answer_by(sentinel.now, sentinel.delay(entry.name)) < late:
         return best
     return min(best, max(soon, late))
 

@@ -52,7 +52,7 @@ def _wait(sentinel: Sentinel, master: Master, entry: Entry, asleep: int, start: 
     tick of that time.
     """
     link = entry.link
-    if sentinel.view(entry).answers or link.act_ping:
+    if sentinel.view(entry).pongs or link.act_ping:
         return
     if link.disconnected:
         sent = max(asleep, link.last_reconn + RECONNECT_NS)
@@ -80,8 +80,9 @@ def _place(
         link.opens_at = link.fails_at = FAR
         link.due.clear()
         link.queued.clear()
-        link.act_ping = 0
-        link.last_pong = link.last_avail = since(link.last_pong, "ping", RECONNECT_NS)
+        link.last_pong = since(link.last_pong, "ping", RECONNECT_NS)
+        if not view.sick:
+            link.act_ping, link.last_avail = 0, link.last_pong
         link.last_ping = link.last_pong - sentinel.delay(entry.name)
         entry.pub = since(entry.pub, "pub", 2 * RECONNECT_NS)
         if entry.kind != "sentinel":
