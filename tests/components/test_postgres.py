@@ -232,6 +232,25 @@ def test_the_old_primary_as_a_standby_of_the_new_one_is_diverged() -> None:
     assert lab.pg("pg-1").receiver.stream is None
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_stopped_primary_has_a_checkpoint_that_a_standby_behind_a_cut_has_not(cut) -> None:
+    lab = Lab(2, primary={"wal_sender_timeout": "5s"}, instance={"restart": "no"}).up()
+    gap = lab.machine.network.cut(["host-1"], ["host-2"]) if cut else None
+    lab.run(75)
+    lab.pg("pg-1").stop("fast")
+    lab.run(10)
+    if gap is not None:
+        lab.machine.network.heal(gap)
+    lab.pg("pg-2").promote()
+    lab.run(3)
+    disk = lab.machine.disks["pgdata:pg-1"]
+    disk.standby, disk.follow = True, "pg-2"
+    lab.machine.docker.start("pg-1")
+    lab.run(10)
+    assert bool(lab.said("forked off current database system timeline")) == cut
+    assert bool(lab.pg("pg-2").streaming()) != cut
+
+
 def test_a_rewound_primary_follows_the_new_one() -> None:
     lab = Lab(2, rtt_s=0.1, instance={"restart": "no"}).up()
     lab.world.write("pg-1", 200)

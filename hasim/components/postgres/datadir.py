@@ -49,7 +49,8 @@ class Kept:
     """The server's own part of its disk.
 
     redo_bytes: where crash recovery begins (redo point of the last complete checkpoint).
-    removed_bytes: WAL before this point is gone. full: nothing can be written any more.
+    removed_bytes: WAL before this point is gone. full: nothing can be written any more. seen_off:
+    the standbys that have the checkpoint of its last stop as a primary, None: it wrote none.
     """
 
     redo_bytes: float = 0.0
@@ -57,6 +58,7 @@ class Kept:
     full: bool = False
     clock_s: float = 0.0  # how far its host's clock is ahead
     told: bool = False  # a start that can never work was reported
+    seen_off: tuple[str, ...] | None = None
     slots: dict[str, Slot] = field(default_factory=dict)
 
 

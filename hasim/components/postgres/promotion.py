@@ -45,6 +45,19 @@ def promote(server: Postmaster, cause: int, done: Any) -> Generator:
         done.succeed()
 
 
+def leave_behind(server: Postmaster) -> None:
+    """A former primary whose last checkpoint this server has not got can follow it only after a
+    pg_rewind, even if no acknowledged write is missing. Source: timeline.c (tliSwitchPoint).
+    """
+    disks = server.machine.disks
+    for name in [k[8:] for k in disks if k.startswith("pgslots:")]:
+        seen, disk = disks[f"pgslots:{name}"].seen_off, disks.get(f"pgdata:{name}")
+        if disk is None or disk.system != server.disk.system or seen is None:
+            continue
+        if server.name not in (*seen, name):
+            disk.diverged = True
+
+
 def hold_replay(server: Postmaster, query_s: float, cause: int) -> None:
     """A conflict with recovery: all replay waits for the query, but not beyond the limit, which
     counts from the receipt of the WAL that is applied. Source: standby.c (GetStandbyLimitTime).
@@ -75,10 +88,11 @@ def _cancel(server: Postmaster, cause: int) -> Generator:
 def become_primary(server: Postmaster, cause: int) -> None:
     """End of recovery on a standby: a new timeline begins where its WAL ends."""
     fork = server.position()
+    leave_behind(server)
     server.disk.standby, server.disk.follow = False, ""
     server.disk.timeline = server.timeline + 1
     server.flow, server.receiver = None, None
-    server.role, server.promoted = "primary", True
+    server.role, server.promoted, server.kept.seen_off = "primary", True, None
     server.primary = Primary(server, fork)
     server.ready = True
     mark = server.log("database system is ready to accept connections", "promoted", cause=cause)

@@ -161,7 +161,7 @@ class Receiver:
             server.disk.diverged = server.disk.diverged or "forked off" in text
             self._tried(text)
             return
-        self._said = ""
+        self._said, server.kept.seen_off = "", None
         self.stream = stream
         stream.begin(answer.value)
         text = f"started streaming WAL from primary on timeline {server.disk.timeline}"
@@ -175,6 +175,7 @@ class Receiver:
             server.name, server.application, server.config.get("primary_slot_name"),
             server.disk.system, server.timeline, server.position(), stream,
             server.machine.containers[server.name].spec.host, server.user,
+            bool(server.disk.diverged),
         )  # fmt: skip
 
     def _watch(self, stream: Stream) -> Generator:

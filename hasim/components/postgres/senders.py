@@ -40,6 +40,7 @@ class Request:
     stream: Any
     host: str
     user: str
+    diverged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +124,13 @@ class Senders:
         slot = self.server.kept.slots.get(request.slot)
         if slot is None:
             return Refusal(f'replication slot "{request.slot}" does not exist')
-        if slot.lost:
-            return Refusal(f'replication slot "{request.slot}" was invalidated', final=True)
+        if slot.lost:  # source: slot.c of 16 lets a standby use it, but its WAL is gone
+            return self._removed(slot.restart_bytes or 0.0)
         return None
+
+    def _removed(self, at_bytes: float) -> Refusal:
+        name = segment(self.server.timeline, at_bytes)
+        return Refusal(f"requested WAL segment {name} has already been removed", final=True)
 
     def _history_refusal(self, request: Request) -> Refusal | None:
         server = self.server
@@ -138,13 +143,13 @@ class Senders:
         if request.position is None:
             return None
         end = server.position()
-        if end is None or not server.history.cluster.contains(end, request.position):
+        known = end is not None and server.history.cluster.contains(end, request.position)
+        if not known or (request.diverged and request.timeline < server.timeline):
             text = f"new timeline {server.timeline} forked off current database system timeline"
             return Refusal(f"{text} {request.timeline} before current recovery point", final=True)
         at = server.history.bytes_of(request.position)
         if at < server.kept.removed_bytes:
-            name = segment(server.timeline, at)
-            return Refusal(f"requested WAL segment {name} has already been removed", final=True)
+            return self._removed(at)
         return None
 
     def _catch_up(self, sender: Sender) -> Generator:

@@ -62,6 +62,10 @@ def _fast(server: Postmaster, cause: int) -> Generator:
         yield from _see_off(server, cause)
     if p.alive:
         server.clean = True
+        if server.primary is not None:
+            server.kept.seen_off = tuple(server.senders.rows)
+            newest = server.history.cluster.branches[-1]
+            server.disk.diverged |= newest is not server.primary.branch
         server.kept.redo_bytes = server.received_bytes()
         _exit(server, cause)
 

@@ -116,7 +116,7 @@ def _lead(server: Postmaster) -> None:
     server.machine.listen(server.p, True, server.blame)
     if not server.p.alive:  # its disk is full
         return
-    server.role = "primary"
+    server.role, server.kept.seen_off = "primary", None
     server.primary = Primary(server, server.disk.position)
     server.ready = True
     mark = server.log("database system is ready to accept connections", cause=server.blame)
