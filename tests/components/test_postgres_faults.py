@@ -23,8 +23,10 @@ def test_a_standby_turns_to_another_upstream_at_once() -> None:
     assert lab.pg("pg-2").streaming() == (("pg-3", "streaming", False),)
     assert lab.pg("pg-3").timeline == 2
     lab.pg("pg-3").follow("")
+    said = len(lab.said(""))
     lab.run(60)
     assert lab.pg("pg-2").streaming() == ()
+    assert len(lab.said("")) == said  # without primary_conninfo there is nothing to say
     lab.pg("pg-3").follow("pg-2")
     lab.run(1)
     assert lab.pg("pg-2").streaming() == (("pg-3", "streaming", False),)

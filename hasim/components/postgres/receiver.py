@@ -118,7 +118,7 @@ class Receiver:
             yield self.bell
             return
         if upstream not in server.machine.containers:
-            self._fail("could not translate host name to address")
+            self._fail(f'could not translate host name "{upstream}" to address')
             return
         dial = server.machine.connect(server.p, upstream)
         early = server.world.seconds(ATTEMPT_S)

@@ -20,6 +20,9 @@ NS = 1_000_000_000  # source: definition
 # of what is left would be used up, within these bounds. Source: our choice.
 LOOK_S = (1.0, 60.0)
 
+# WAL is removed in whole files. Source: manual 20.17, wal_segment_size (initdb's default).
+SEGMENT_BYTES = 16 * 1024 * 1024
+
 
 class Retention:
     """One checkpointer and the space that WAL takes."""
@@ -110,7 +113,8 @@ class Retention:
         self._image_again()
         before, kept.redo_bytes = kept.redo_bytes, here
         self._limit_slots(here)
-        kept.removed_bytes = max(kept.removed_bytes, min(before, self._needed_from(here)))
+        unused = min(before, self._needed_from(here))
+        kept.removed_bytes = max(kept.removed_bytes, unused // SEGMENT_BYTES * SEGMENT_BYTES)
 
     def _limit_slots(self, here: float) -> None:
         """max_slot_wal_keep_size: a slot that holds more than this is invalidated."""

@@ -88,16 +88,22 @@ def restart_after_crash(server: Postmaster, cause: int) -> Generator:
 
 
 def _recover(server: Postmaster) -> Generator:
-    """A server that was not stopped cleanly replays its WAL since the last checkpoint."""
+    """A server that was not stopped cleanly replays its WAL since the last checkpoint; a standby
+    makes a restartpoint of each that it replays. Source: xlog.c (CreateRestartPoint).
+    """
     disk = server.disk
     yield server.world.seconds(start_s(server))
     yield from server.p.awake()
     if not server.p.alive or disk.clean or disk.position is None:
         return
     end = server.history.bytes_of(disk.position)
+    text = "database system was not properly shut down; automatic recovery in progress"
+    if disk.standby:
+        text = "database system was interrupted while in recovery"
+        last = server.history.checkpoint_before(disk.position)
+        server.kept.redo_bytes = max(server.kept.redo_bytes, last)
     wal = max(0.0, end - server.kept.redo_bytes)
     took_s = wal / server.config.redo_bytes_s
-    text = "database system was interrupted; automatic recovery in progress"
     server.log(text, f"{wal / 1e6:.3g} MB of WAL, {took_s:.3g}s", cause=server.blame)
     yield server.world.seconds(SYNC_S + took_s)
 

@@ -107,6 +107,16 @@ class History:
         count = int(self.lines[branch.number].count_at(at_bytes) + 1e-3)
         return Position(branch, min(count, self.cluster.count(branch)))
 
+    def checkpoint_before(self, position: Position) -> float:
+        """Where the latest checkpoint at or before a point of history lies; 0: there is none."""
+        at: Position | None = position
+        while at is not None:
+            marks = [b for n, b in self.lines[at.branch.number].marks if n <= at.count]
+            if marks:
+                return marks[-1]
+            at = at.branch.fork
+        return 0.0
+
     # ---- time --------------------------------------------------------------------------------
     def count_at(self, branch: Branch, t_ns: int) -> int:
         """Commits of the branch that were acknowledged by then."""
