@@ -112,6 +112,48 @@ def test_a_clock_that_jumps_shows_a_lag_that_is_not_there() -> None:
     assert lab.gauge("pg-2", "pg_replication_lag") == 0.0
 
 
+def test_wal_goes_in_whole_files_so_a_slow_primary_keeps_what_it_wrote() -> None:
+    lab = Lab(2, wal_bytes=1000, primary={"full_page_writes": "off"}, instance={"restart": "no"})
+    lab.up()
+    lab.world.write("pg-1", 10)  # 16 MiB take half an hour
+    lab.run(10)
+    lab.machine.docker.kill("pg-2")
+    lab.run(1200)  # four checkpoints
+    lab.machine.docker.start("pg-2")
+    lab.run(10)
+    assert lab.pg("pg-1").streaming() == (("pg-2", "streaming", False),)
+
+
+def test_a_standby_recovers_from_its_last_restartpoint() -> None:
+    lab = Lab(
+        2, wal_bytes=10_000, primary={"full_page_writes": "off", "max_wal_size": "100GB"}
+    ).up()
+    lab.world.write("pg-1", 1000)
+    lab.run(1000)  # 10 GB, of which less than 300 s are behind the last checkpoint
+    lab.machine.docker.kill("pg-2")
+    lab.machine.docker.start("pg-2")
+    lab.run(60)
+    recovered = lab.said("interrupted while in recovery")[-1][2]
+    assert 0 < float(recovered.split(" MB")[0]) < 10 * 300
+
+
+def test_a_manager_keeps_a_slot_for_each_member_and_moves_it_on_a_standby() -> None:
+    lab = Lab(2, wal_bytes=10_000, primary={"full_page_writes": "off"}, standby={}).up()
+    lab.world.write("pg-1", 1000)
+    lab.run(5)
+    primary, standby = lab.pg("pg-1"), lab.pg("pg-2")
+    primary.keep_slots({"pg_2": 0.0, "pg_3": 0.0})
+    standby.keep_slots({"pg_3": 0.0})
+    begun = standby.slot_positions()["pg_3"]
+    lab.run(5)
+    standby.keep_slots({"pg_3": begun + 1e7})
+    assert standby.slot_positions() == {"pg_3": begun + 1e7}
+    standby.keep_slots({"pg_3": 1e15})  # never beyond what it has itself
+    assert standby.slot_positions()["pg_3"] <= standby.received_bytes()
+    primary.keep_slots({"pg_2": 0.0})
+    assert list(primary.slot_positions()) == ["pg_2"]
+
+
 def test_the_same_seed_gives_the_same_timeline() -> None:
     def rows(seed):
         lab = Lab(3, seed=seed).up()

@@ -310,31 +310,6 @@ def test_without_a_slot_a_replica_that_was_away_too_long_finds_no_wal(keep, away
     assert bool(lab.said("has already been removed")) == (not found)
 
 
-def test_wal_goes_in_whole_files_so_a_slow_primary_keeps_what_it_wrote() -> None:
-    lab = Lab(2, wal_bytes=1000, primary={"full_page_writes": "off"}, instance={"restart": "no"})
-    lab.up()
-    lab.world.write("pg-1", 10)  # 16 MiB take half an hour
-    lab.run(10)
-    lab.machine.docker.kill("pg-2")
-    lab.run(1200)  # four checkpoints
-    lab.machine.docker.start("pg-2")
-    lab.run(10)
-    assert lab.pg("pg-1").streaming() == (("pg-2", "streaming", False),)
-
-
-def test_a_standby_recovers_from_its_last_restartpoint() -> None:
-    lab = Lab(
-        2, wal_bytes=10_000, primary={"full_page_writes": "off", "max_wal_size": "100GB"}
-    ).up()
-    lab.world.write("pg-1", 1000)
-    lab.run(1000)  # 10 GB, of which less than 300 s are behind the last checkpoint
-    lab.machine.docker.kill("pg-2")
-    lab.machine.docker.start("pg-2")
-    lab.run(60)
-    recovered = lab.said("interrupted while in recovery")[-1][2]
-    assert 0 < float(recovered.split(" MB")[0]) < 10 * 300
-
-
 def test_a_full_disk_stops_the_primary_with_a_panic() -> None:
     lab = Lab(2).up()
     lab.pg("pg-1").disk_full(True)

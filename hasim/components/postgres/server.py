@@ -5,6 +5,7 @@ The roles live in primary.py and receiver.py; this is what they share, and the c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import exp
 from typing import TYPE_CHECKING, Any
 
@@ -155,6 +156,18 @@ class Postmaster:
         """
         if self.primary is not None:
             self.primary.set_sync(names, mode, cause)
+
+    def keep_slots(self, wanted: Mapping[str, float]) -> None:
+        """A manager's slots: name -> position that the leader's slot has (0: not known)."""
+        from hasim.components.postgres.slots import keep_slots
+
+        keep_slots(self, wanted)
+
+    def slot_positions(self) -> dict[str, float]:
+        """The restart position of each slot."""
+        from hasim.components.postgres.slots import slot_positions
+
+        return slot_positions(self)
 
     def cut_clients(self) -> None:
         """Every client connection is closed."""
