@@ -106,6 +106,18 @@ def test_the_old_master_is_demoted_and_then_aborts_as_a_replica() -> None:
     assert lab.first(GURU, by="redis-1") > lab.first("+convert-to-slave")
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_one_sentinel_demotes_it_as_measured(seed) -> None:
+    """Real daemons, one trial: after the switch +sdown of the old master at 5.06 s, and
+    +convert-to-slave, which waits until that is 8 s old and the third INFO comes, at 20.19 s.
+    """
+    lab = full(seed=seed, redis=AOF, sentinels=1, quorum=1, replicas=1)
+    lab.run(30.0)
+    switch = lab.first("+switch-master")
+    assert lab.first("+sdown", "slave ") - switch == pytest.approx(5.06, abs=0.1)
+    assert lab.first("+convert-to-slave") - switch == pytest.approx(20.19, abs=0.15)
+
+
 @pytest.mark.parametrize("stop", [True, False])
 def test_a_snapshot_that_fails_stops_writes_unless_told_otherwise(stop) -> None:
     """100 writes in 10 s are met all the time: the first save point after the disk is full."""

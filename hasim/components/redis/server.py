@@ -56,7 +56,7 @@ class Server:
         self.replid = self.run_id  # of the history that it writes or follows
         self.history = {self.run_id}  # ids of which a replica may ask to go on
         self.chosen = False  # by SLAVEOF NO ONE
-        self.graceful = self.left = False
+        self.graceful = self.left = self.loading = False
         self.replicas: dict[str, Server] = {}
         self.syncing: dict[str, Server] = {}  # they wait for their full resync
         self.observers: list[Callable[[], None]] = []
@@ -76,9 +76,16 @@ class Server:
     def now(self) -> int:
         return int(self.world.env.now)
 
+    def waiters(self) -> None:
+        """Sentinels that wait for this instance look at it, though it serves nobody yet."""
+        for call in tuple(self.machine.disks.get(f"redis:{self.name}:watchers", ())):
+            call()
+
     def snapshot(self) -> Snapshot:
         """What INFO says now."""
-        follower = self.follower
+        follower, to = self.follower, self._told() if self.loading else None
+        if to:
+            return Snapshot(self.run_id, "slave", self.config.priority, self.offset, (), *to[:2])
         if self.role == "master" or follower is None:
             rows = [
                 (name, server.config.announce_ip or server.address, server.port)
@@ -140,13 +147,17 @@ class Server:
         self.storage.disk_full(on, cause)
 
     # ---- roles ---------------------------------------------------------------------------------
-    def begin(self) -> None:
-        """The role of the files, or the one that CONFIG REWRITE saved."""
+    def _told(self) -> tuple[str, str, int] | None:
+        """Whom to follow: as CONFIG REWRITE saved it, else as the files say."""
         saved = self.disk.replicaof
-        to = saved if saved else None
         if saved is None and self.config.replicaof is not None:
             host, port = self.config.replicaof
-            to = self.machine.peer(self.name, host, port), host, port
+            return self.machine.peer(self.name, host, port), host, port
+        return saved or None
+
+    def begin(self) -> None:
+        """The role of the files, or the one that CONFIG REWRITE saved."""
+        to = self._told()
         if to:
             self._follow(*to)
         else:
@@ -186,6 +197,8 @@ class Server:
 
     def slaveof(self, to: tuple[str, str, int] | None, cause: int = -1) -> None:
         """SLAVEOF and CONFIG REWRITE by Sentinel; its normal and pub/sub clients are killed."""
+        if self.loading:
+            return  # -LOADING
         if self.config.rewritable:
             self.disk.replicaof = to or ()
         if to is None:

@@ -20,7 +20,7 @@ TRIGGER_NS = 2000 * MS  # source: sentinel.c, sentinel_tilt_trigger
 TILT_NS = 30_000 * MS  # source: sentinel.c, sentinel_tilt_period (30 ping periods)
 
 _OF_ENTRY = ("role_time", "conf_time", "info", "pub", "reconf_time", "reply")
-_OF_ENTRY_IF_SET = ("s_down_since", "o_down_since")
+_OF_ENTRY_IF_SET = ("s_down_since", "o_down_since", "reboot_since")
 _OF_LINK = ("last_reconn", "conn_time", "last_ping", "last_pong", "last_avail")
 _OF_LINK_IF_SET = ("act_ping",)
 _OF_MASTER = ("state_time", "start")

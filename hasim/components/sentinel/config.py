@@ -20,6 +20,8 @@ DOWN_AFTER_MS = 30_000  # source: sentinel.c, sentinel_default_down_after
 FAILOVER_TIMEOUT_MS = 180_000  # source: sentinel.c, sentinel_default_failover_timeout
 PARALLEL_SYNCS = 1  # source: sentinel.c, SENTINEL_DEFAULT_PARALLEL_SYNCS
 
+REBOOT = "master-reboot-down-after-period"  # source: sentinel.conf 7.0, default 0 (off)
+
 # One rewrite of the configuration file with its two fsyncs, s. Source: measured on an idle
 # machine, 1 to 3 ms (reference/redis-sentinel.md section 6).
 REWRITE = Dist("lognormal", 0.002, 0.35)
@@ -47,6 +49,7 @@ class MasterConfig:
     down_after_ms: int = DOWN_AFTER_MS
     failover_timeout_ms: int = FAILOVER_TIMEOUT_MS
     parallel_syncs: int = PARALLEL_SYNCS
+    reboot_ms: int = 0  # master-reboot-down-after-period; 0: however long it loads
     span: Span | None = None
     where: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
 
@@ -169,6 +172,8 @@ def _timed(values: Values, one: MasterConfig) -> MasterConfig:
     knob = f"{one.name}.quorum"
     line = next(x for x in values.lines if x.span == one.span)
     values.knob(knob, str(one.quorum), line.words[5].span, "sentinel-set")
+    if _given(values, one, REBOOT):
+        made["reboot_ms"] = _option(values, one, REBOOT, 0, least=0)
     where = {k: values.where[f"{one.name}.{k}"] for k in ("down-after-milliseconds",)}
     where |= {k: values.where[f"{one.name}.{k}"] for k in ("failover-timeout", "parallel-syncs")}
     return MasterConfig(
@@ -176,16 +181,22 @@ def _timed(values: Values, one: MasterConfig) -> MasterConfig:
     )
 
 
-def _option(values: Values, one: MasterConfig, word: str, default: int) -> int:
+def _given(values: Values, one: MasterConfig, word: str) -> Line | None:
+    """The last line that sets this option of the master."""
     found = None
     for line in values.lines:
         args = line.args
         if line.name == "sentinel" and len(args) == 3 and args[0].lower() == word:
             found = line if args[1] == one.name else found
+    return found
+
+
+def _option(values: Values, one: MasterConfig, word: str, default: int, least: int = 1) -> int:
+    found = _given(values, one, word)
     value, origin = default, None
     if found is not None:
         try:
-            value, origin = whole(1, 2**62)(found.args[2]), found.words[3].span
+            value, origin = whole(least, 2**62)(found.args[2]), found.words[3].span
         except ValueError:
             values.refuse("negative or zero time parameter.", found.words[3].span)
     name = f"{one.name}.{word}"

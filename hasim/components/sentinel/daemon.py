@@ -27,7 +27,7 @@ from hasim.components.sentinel.clock import Host
 from hasim.components.sentinel.config import SentinelConfig, is_ip
 from hasim.components.sentinel.entries import UPDATE, Entry, Master, snapshot_of
 from hasim.components.sentinel.link import MS, NEVER, View
-from hasim.sim.world import NO_ROUTE
+from hasim.sim.world import CONNECTS, NO_ROUTE, REFUSED
 
 if TYPE_CHECKING:
     from hasim.sim.world import World
@@ -286,11 +286,17 @@ class Sentinel(Host):
         for arrival, _, kind, master, entry in sorted(came, key=_order):
             self.now = max(self.now, arrival)
             if kind == "ping":
-                entry.link.pong(arrival, not self.view(entry).sick)
+                self._pong(entry, arrival)
             elif kind == "pub":
                 entry.pub = arrival
             elif entry in master.entries():
                 info.refresh(self, master, entry)
+
+    def _pong(self, entry: Entry, t: int) -> None:
+        view = self.view(entry)
+        entry.link.pong(t, not view.sick)
+        if not view.sick and not view.loading:
+            entry.reboot_since = 0
 
     # ---- what is outside -----------------------------------------------------------------------
     def view(self, entry: Entry) -> View:
@@ -313,16 +319,20 @@ class Sentinel(Host):
             self._watched.add(name)
             self.machine.watch(self.name, name, lambda _: self.poke())
             self.machine.notice(name, self.poke)
+            self.machine.disks.setdefault(f"redis:{name}:watchers", []).append(self.poke)
         self.views[name] = self._seen(name)
         self._note(name)
         return self.views[name]
 
     def _seen(self, name: str) -> View:
-        container = self.machine.containers[name]
         reach = self.machine.reach(self.name, name)
-        p = container.process
+        p = self.machine.containers[name].process
+        data: Any = getattr(p, "data", None)
+        loading = getattr(data, "loading", False)
+        if loading and reach == REFUSED:  # the data plane's word for -LOADING
+            reach = CONNECTS
         frozen = p is not None and p.frozen
-        return View(reach, p, frozen, not getattr(getattr(p, "data", None), "pongs", True))
+        return View(reach, p, frozen, not getattr(data, "pongs", True), loading)
 
     def _note(self, name: str) -> None:
         """Remember what a data node says, and be told when that changes."""

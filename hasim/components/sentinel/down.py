@@ -34,6 +34,13 @@ def wrong_role(master: Master, entry: Entry, t: int) -> bool:
     return t - entry.role_time > master.down_after + WRONG_ROLE_NS
 
 
+def rebooting(master: Master, entry: Entry, t: int) -> bool:
+    """Does a master that has restarted load its dataset for too long
+    (master-reboot-down-after-period)?
+    """
+    return bool(entry.reboot_since) and t - entry.reboot_since > master.config.reboot_ms * MS
+
+
 def subjectively(sentinel: Sentinel, master: Master, entry: Entry) -> None:
     """Set or clear S_DOWN of one entry."""
     t = sentinel.now
@@ -41,6 +48,7 @@ def subjectively(sentinel: Sentinel, master: Master, entry: Entry) -> None:
     elapsed = t - since if since is not None else 0
     entry.link.recycle(t, master.down_after)
     down = elapsed > master.down_after or wrong_role(master, entry, t)
+    down = down or rebooting(master, entry, t)
     if down == entry.s_down:
         return
     entry.s_down = down

@@ -46,6 +46,7 @@ class Entry:
     info: int = NEVER
     pub: int = 0
     run_id: str = ""
+    reboot_since: int = 0  # a master that has restarted and has not answered PONG yet
     # replicas
     master: str = ""
     master_text: str = ""

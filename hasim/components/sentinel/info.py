@@ -37,6 +37,8 @@ def refresh(sentinel: Sentinel, master: Master, entry: Entry) -> None:
     if entry.run_id != node.run_id:
         if entry.run_id:
             sentinel.say("+reboot", master.describe(entry), master.mark)
+            if entry.kind == "master" and master.config.reboot_ms:
+                entry.reboot_since = t
         entry.run_id = node.run_id
     if entry.kind == "master":
         _replicas(sentinel, master, node)

@@ -37,13 +37,14 @@ RTO_MAX_NS = 120_000 * MS
 @dataclass(frozen=True, slots=True)
 class View:
     """What a Sentinel's packets to an instance meet: reach, and the process that answers. sick: it
-    answers PING with an error (MISCONF).
+    answers PING with an error (MISCONF); loading: with LOADING, which counts.
     """
 
     reach: int
     process: Any = None
     frozen: bool = False
     sick: bool = False
+    loading: bool = False
 
     @property
     def answers(self) -> bool:

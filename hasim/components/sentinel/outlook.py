@@ -76,10 +76,14 @@ def _of_down(sentinel: Sentinel, master: Master, entry: Entry) -> int:
     if entry.s_down:
         if down.wrong_role(master, entry, sentinel.now):
             return FAR
+        if view.loading and down.rebooting(master, entry, sentinel.now):
+            return FAR
         return _reconnects(sentinel, link) if view.pongs else FAR
     best = FAR
     if entry.kind == "master" and entry.role == "slave":
         best = max(soon, entry.role_time + master.down_after + down.WRONG_ROLE_NS)
+    if entry.reboot_since and view.loading:
+        best = max(soon, entry.reboot_since + master.config.reboot_ms * MS)
     since = down.clock(entry)
     if since is None and not view.pongs:  # the next ping is the first without an answer
         since = link.last_pong + min(1000 * MS, master.down_after)
