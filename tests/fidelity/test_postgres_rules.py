@@ -270,6 +270,16 @@ def test_a_slot_without_its_replica_fills_the_disk_after_free_over_w() -> None:
     assert lab.said("FATAL")  # and it does not come back by itself
 
 
+def test_a_slot_in_use_holds_nothing_back_and_an_unused_one_all() -> None:
+    lab = slotted(free_disk_bytes=1e12)
+    lab.run(100)
+    held = lab.gauge("pg-1", "pg_replication_slots_retained_bytes")
+    assert held == pytest.approx(100 * 10 * MB, rel=0.02)
+    lab.machine.docker.start("pg-2")
+    lab.run(60)
+    assert lab.gauge("pg-1", "pg_replication_slots_retained_bytes") < 10 * MB
+
+
 def test_a_limited_slot_is_lost_at_a_checkpoint_and_the_replica_needs_a_new_copy() -> None:
     lab = slotted(free_disk_bytes=1e12, max_slot_wal_keep_size="1GB")
     lab.run(400)

@@ -109,9 +109,12 @@ def retained_bytes(server: Postmaster) -> float | None:
     """The most that a slot of this primary holds back."""
     if server.primary is None:
         return None
-    here = server.received_bytes()
-    slots = server.kept.slots.values()
-    held = [here - s.restart_bytes for s in slots if s.restart_bytes is not None and not s.lost]
+    here, slots = server.received_bytes(), server.kept.slots
+    held = [
+        here - at_bytes
+        for name, at_bytes in server.slot_positions().items()
+        if slots[name].restart_bytes is not None and not slots[name].lost
+    ]
     return max(held, default=0.0)
 
 
