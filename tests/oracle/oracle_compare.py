@@ -17,6 +17,7 @@ from hasim.sim.engine import Engine
 from hasim.sim.kernel import door
 from hasim.sim.kernel import layout as L
 from hasim.sim.programs import compile_stack
+from hasim.sim.world import CheckPlan, Edge
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Outcome:
     counts: dict[str, int]
     log: dict[tuple[str, str], int]
     at_end: dict[str, Any]
+    results: list[tuple[int, int, int]]  # of health checks
+    ties: int = 0  # threads of shared processors that were done at one instant, in some order
 
 
 COUNTS = {
@@ -67,12 +70,16 @@ def run_kernel(case: Case) -> Outcome:
     by_edge = ("set_connect", "set_rotation", "set_delay", "set_maxconn", "shutdown_sessions")
     up = _all_up([(e.name, bool(e.server)) for e in tables.edges])
     started = False
+    results: list[tuple[int, int, int]] = []
     for at, verb, target, *args in [*up, *case.commands]:
         if at > 0 and not started:
             engine.start_load()
             started = True
         engine.run_until(at)
-        getattr(engine, verb)(edges[target] if verb in by_edge else target, *args)
+        if verb == "check":
+            _check(engine, edges[target], args, results)
+        else:
+            getattr(engine, verb)(edges[target] if verb in by_edge else target, *args)
     if not started:
         engine.start_load()
     engine.run_until(case.end_ns)
@@ -84,7 +91,7 @@ def run_kernel(case: Case) -> Outcome:
     for row, counts in enumerate(engine.k.terms.reshape(-1, len(L.TERMS)).tolist()):
         name = tables.edges[row - 1].name if 0 < row <= len(tables.edges) else "<NOSRV>"
         for letters, n in zip(L.TERMS, counts, strict=True):
-            if n:
+            if n and not letters.startswith("tcp"):
                 log[name, letters] += n
     k = engine.k
     at_end = {f"served {e.name}": int(k.edges[i]["served"]) for i, e in enumerate(tables.edges)}
@@ -92,12 +99,30 @@ def run_kernel(case: Case) -> Outcome:
         f"idle {e.name}": int(k.edges[i]["idle"]) for i, e in enumerate(tables.edges) if e.server
     }
     for i, inst in enumerate(tables.stations):
+        at_end[f"refused {inst.name}"] = _refused(k, i)
+        at_end[f"commits {inst.name}"] = engine.commits(inst.name)
+        at_end[f"late commits {inst.name}"] = engine.commits_since(inst.name, case.end_ns // 2)
         at_end[f"busy {inst.name}"] = int(k.stations[i]["busy"])
         at_end[f"inflight {inst.name}"] = int(k.stations[i]["inflight"])
     for name, b in tables.balancer_of.items():
         at_end[f"connections {name}"] = int(k.balancers[b]["conns"])
     at_end["in memory"] = int(k.g[L.USED_SLOTS])
-    return Outcome(lines, {n: int(k.g[i]) for n, i in COUNTS.items()}, dict(log), at_end)
+    counts = {n: int(k.g[i]) for n, i in COUNTS.items()}
+    return Outcome(lines, counts, dict(log), at_end, sorted(results))
+
+
+def _refused(k: Any, station: int) -> int:
+    """Clients that a database has refused."""
+    if not hasattr(k, "refused"):
+        return 0
+    return int(k.refused.reshape(-1, len(k.stations))[:, station].sum())
+
+
+def _check(engine: Engine, edge: Edge, args: list, results: list) -> None:
+    """A health check, whose result comes by an event."""
+    number = engine._next_check
+    event = engine.check(edge, CheckPlan(*args))
+    event.callbacks.append(lambda e: results.append((engine.env.now, number, e.value)))
 
 
 def _line(tables: Any, row: tuple) -> Line:
@@ -113,6 +138,7 @@ def run_oracle(case: Case) -> Outcome:
     size = 1 << max(8, (2 * users + 64).bit_length())
     sim = Oracle(case.stack, case.scenario, case.seed, case.replication, size)
     sim.most_users = users
+    sim.edge_numbers = {e.name: n for n, e in enumerate(compile_stack(case.stack).edges)}
     up = _all_up([(n, getattr(w, "station", None) is not None and w.backend.is_haproxy)
                   for n, w in sim.ways.items()])  # fmt: skip
     started = False
@@ -133,10 +159,15 @@ def run_oracle(case: Case) -> Outcome:
             at_end[f"idle {name}"] = len(way.idle)
     for name, s in sim.stations.items():
         at_end[f"busy {name}"], at_end[f"inflight {name}"] = s.busy, s.inflight
+        at_end[f"refused {name}"] = len(s.refusals)
+        at_end[f"commits {name}"] = len(s.commits)
+        at_end[f"late commits {name}"] = sum(t > case.end_ns // 2 for t in s.commits)
     for name, b in sim.balancers.items():
         at_end[f"connections {name}"] = b.connections
     at_end["in memory"] = len(sim.places.holders)
-    return Outcome(sim.lines, {n: sim.count[n] for n in COUNTS}, dict(sim.log), at_end)
+    ties = sum(s.ties for s in sim.stations.values())
+    return Outcome(sim.lines, {n: sim.count[n] for n in COUNTS}, dict(sim.log), at_end,
+                   sorted(sim.results), ties)  # fmt: skip
 
 
 def difference(case: Case, tolerance_ns: int = 0) -> str:
@@ -150,6 +181,8 @@ def difference(case: Case, tolerance_ns: int = 0) -> str:
         more = kernel.lines if len(kernel.lines) > len(oracle.lines) else oracle.lines
         extra = more[min(len(kernel.lines), len(oracle.lines))]
         return f"kernel {len(kernel.lines)} requests, oracle {len(oracle.lines)}; first: {extra}"
+    if kernel.results != oracle.results:
+        return f"checks: kernel {kernel.results}, oracle {oracle.results}"
     for name in ("counts", "log", "at_end"):
         a, b = getattr(kernel, name), getattr(oracle, name)
         if a != b:

@@ -25,8 +25,7 @@ class Connect:
         backend = self.backend
         if not backend.eligible():
             self.server = None
-            status = HTTP_503 if backend.is_haproxy else NO_ENTRY
-            self.answer(status, "503 SC-- NOSRV")
+            self.answer(self.refusal(), "503 SC-- NOSRV")
             return
         server = backend.choose(self, avoid)
         if server is not None and server is avoid:  # the only one: no redispatch after all
@@ -38,12 +37,18 @@ class Connect:
         elif server.full:
             self.server = server
             if server.maxqueue and len(server.waiting) >= server.maxqueue:
-                self.answer(HTTP_503, "503 SQ--")
+                self.answer(self.refusal(), "503 SQ--")
             else:
                 self.queue_up(server.waiting)
         else:
             self.take_place(server)
             self.dial()
+
+    def refusal(self: Request) -> int:
+        """What a caller gets that reached no server; without HTTP its connection is closed."""
+        if self.backend.tcp:
+            return EOF
+        return HTTP_503 if self.backend.is_haproxy else NO_ENTRY
 
     def queue_up(self: Request, queue: deque) -> None:
         """Wait in HAProxy, `timeout queue` at most."""
@@ -71,7 +76,9 @@ class Connect:
         server, backend = self.server, self.backend
         self.present = False
         self.life = server.life
-        if not backend.is_haproxy:
+        if self.conn is not None:
+            self.reused = False
+        elif not backend.is_haproxy:
             kept = self.later and server.connect != REFUSED
             self.reused = kept or (self.parent is not None and server.connect == CONNECTS)
         else:
@@ -119,16 +126,19 @@ class Connect:
         backend = self.backend
         self.next_at = self.haproxy_at = NEVER
         if not backend.is_haproxy:
-            self.answer(NO_ENTRY, "")
+            if backend.discovery == "multihost":
+                self.next_host()
+            else:
+                self.answer(NO_ENTRY, "")
             return
         self.first_error = self.first_error or ("sC" if timed_out else "SC")
         if self.retries >= backend.retries or "conn-failure" not in backend.retry_on:
             if self.doomed:
-                self.answer(HTTP_503, "503 DC--")
+                self.answer(self.refusal(), "503 DC--")
             elif self.first_error == "sC" and self.later:
                 self.answer(EOF, "eof sC--")
             else:
-                self.answer(HTTP_503, f"503 {self.first_error}--")
+                self.answer(self.refusal(), f"503 {self.first_error}--")
             return
         self.retries += 1
         self.sim.count["retries"] += 1

@@ -9,24 +9,20 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, NamedTuple
 
+from oracle_build import Build, ns
+from oracle_check import CheckRequest
 from oracle_client import Arrivals, User
 from oracle_clock import NEVER, SECOND, Clock
 from oracle_haproxy import REFUSED, SILENT, Backend, Balancer, Server, Way
 from oracle_path import Request
-from oracle_service import Machine, Operation, Pool, Row, Station
+from oracle_pool import Connection, Pool
+from oracle_random import Demand
+from oracle_service import Operation, Station
 
-from hasim.model import INF, Stack
+from hasim.model import Stack
 from hasim.scenario import Scenario
 from hasim.sim.trace import EOF, OPEN
 from hasim.sim.traffic import is_open_loop, rate_pieces, user_spans
-
-RETRY_WORDS = {
-    "conn-failure": {"conn-failure"},
-    "empty-response": {"empty-response"},
-    "response-timeout": {"response-timeout"},
-    "500": {"5xx"}, "502": {"5xx"}, "503": {"5xx"}, "504": {"5xx"},
-    "all-retryable-errors": {"conn-failure", "empty-response", "response-timeout", "5xx"},
-}  # fmt: skip
 
 
 class Line(NamedTuple):
@@ -40,11 +36,6 @@ class Line(NamedTuple):
     letters: str
     retries: int
     redispatched: bool
-
-
-def ns(seconds: float) -> int:
-    """Seconds in ns."""
-    return NEVER if seconds > 3e9 else round(seconds * SECOND)
 
 
 class Places:
@@ -80,7 +71,7 @@ class Places:
             self.size *= 2
 
 
-class Oracle:
+class Oracle(Build):
     """One replication."""
 
     def __init__(self, stack: Stack, scenario: Scenario, seed: int, replication: int, size: int):
@@ -92,6 +83,8 @@ class Oracle:
         self.count: Counter[str] = Counter()
         self.log: Counter[tuple[str, str]] = Counter()
         self.lines: list[Line] = []
+        self.results: list[tuple[int, int, int]] = []  # of health checks: when, which, code
+        self.edge_numbers: dict[str, int] = {}  # the draws of a check go by them
         load = scenario.load
         self.client, self.flow = load.client, load.flow
         self.timeout, self.connect_timeout = (
@@ -104,130 +97,18 @@ class Oracle:
         self.stations: dict[str, Station] = {}
         self.balancers: dict[str, Balancer] = {}
         self.backends: dict[tuple[str, str], Backend] = {}
+        self.pools: list[Pool] = []
         self.ways: dict[str, Way] = {}  # by the edge's name
         self.operations: dict[str, Operation] = {}
+        self.health: dict[tuple[str, str], Operation] = {}  # by instance and URL
         self._build_machines()
         self._build_haproxy()
         self._build_operations()
+        self._build_health()
 
-    # ---- the stack ---------------------------------------------------------------------------
-    def _build_machines(self) -> None:
-        stack = self.stack
-        for host in stack.hosts:
-            machine = Machine(host.cores)
-            for i in (i for i in stack.instances if i.host == host.name and i.kind == "service"):
-                service = stack.service(i.service)
-                station = Station(self.clock, self.places, i, service, machine)
-                for p in service.pools:
-                    station.pools.setdefault(p.to, Pool(p.size + p.overflow, ns(p.wait_s)))
-                machine.stations.append(station)
-                self.stations[i.name] = station
-            most = sum(s.workers for s in machine.stations)  # a quota binds over its period
-            for s in machine.stations:
-                s.dedicated = most <= host.cores and not s.quota
-
-    def _host(self, instance: str) -> str:
-        return self.stack.instance(instance).host
-
-    def _rtt(self, a: str, b: str) -> int:
-        for link in self.stack.links if a != b else ():
-            if {link.a, link.b} == {a, b}:
-                return ns(link.rtt_s)
-        return 0
-
-    def _build_haproxy(self) -> None:
-        for b in self.stack.balancers:
-            self.balancers[b.instance] = Balancer(b.instance, b.maxconn)
-            way = Way(f"users->{b.instance}", 0, self.balancers[b.instance])
-            self.ways[way.name] = way
-        for b in self.stack.balancers:
-            for text in b.backends:
-                backend = Backend(self.clock, text.name, self.balancers[b.instance])
-                backend.algorithm = text.balance
-                backend.retries, backend.redispatch = text.retries, text.redispatch
-                backend.interval = text.redispatch_interval
-                for word in text.retry_on:
-                    backend.retry_on |= RETRY_WORDS.get(word, set())
-                backend.reuse = text.http_reuse
-                if text.connection_mode != "keep-alive":
-                    backend.reuse = "never"
-                backend.allbackups, backend.abortonclose = text.allbackups, text.abortonclose
-                backend.no_post_replay = text.no_post_replay
-                backend.close_by_server_reuse = b.version >= (3, 0, 0)
-                backend.t_connect, backend.t_server = (
-                    ns(text.timeout_connect_s), ns(text.timeout_server_s),
-                )  # fmt: skip
-                queue = text.timeout_queue_s
-                backend.t_queue = ns(queue if queue < INF else text.timeout_connect_s)
-                for s in text.servers:
-                    rtt = self._rtt(self._host(b.instance), self._host(s.instance))
-                    server = Server(
-                        f"{text.name}/{s.name}", rtt, self.stations[s.instance], backend
-                    )
-                    server.backup, server.weight = s.backup, 16 * s.weight
-                    server.maxconn, server.maxqueue = s.maxconn, s.maxqueue
-                    backend.servers.append(server)
-                    self.ways[server.name] = server
-                self.backends[b.instance, text.name] = backend
-
-    def _direct(self, source: str, host: str, service: str) -> Backend:
-        """The instances of a service, dialled in turn by a caller itself."""
-        key = (f"{source}->", service)
-        if key not in self.backends:
-            backend = self.backends[key] = Backend(self.clock, service, None)
-            backend.t_connect = 30 * SECOND
-            for i in map(self.stack.instance, self.stations):  # host by host
-                if service in (i.service, i.name, i.compose_service):
-                    rtt = self._rtt(host or i.host, i.host)
-                    station = self.stations[i.name]
-                    server = Server(f"{source}->{i.name}", rtt, station, backend)
-                    backend.servers.append(server)
-                    self.ways[server.name] = server
-        return self.backends[key]
-
-    def _build_operations(self) -> None:
-        stack, number = self.stack, 0
-        names = [*stack.op_entries]
-        names += [f"{s.name}/{o.name}" for s in stack.services for o in s.ops]
-        names = list(dict.fromkeys(names))
-        for name in names:
-            service = stack.service(name.partition("/")[0])
-            op = next(o for o in service.ops if o.name == name.partition("/")[2])
-            rows = [Row(number + n, step) for n, step in enumerate([*op.steps, None])]
-            number += len(rows)
-            self.operations[name] = Operation(name, op.write, rows)
-        for name, op in self.operations.items():
-            service = name.partition("/")[0]
-            for row in op.rows:
-                if row.step is not None and row.step.kind == "call":
-                    row.backend, callee = self._call_target(service, row.step.target)
-                    row.callee = self.operations[f"{callee}/{row.step.op}"]
-            route = stack.op_entries.get(name)
-            if route and route.balancer:
-                op.backend = self.backends[route.balancer, route.backend]
-                op.entry = self.ways[f"users->{route.balancer}"]
-                op.keep_alive = ns(self._keep_alive(route.balancer, route.frontend))
-            elif route:
-                op.backend = self._direct("users", "", service)
-
-    def _call_target(self, service: str, target: str) -> tuple[Backend, str]:
-        for b in self.stack.balancers:
-            for text in b.backends:
-                if text.name == target:
-                    callee = self.stack.instance(text.servers[0].instance).service
-                    return self.backends[b.instance, text.name], callee
-        placed = [self.stack.instance(name) for name in self.stations]
-        names = [(i.service, i.name, i.compose_service) for i in placed]
-        callee = next(n[0] for n in names if target in n)
-        host = next((i.host for i in placed if i.service == service), "")
-        return self._direct(service, host, target), callee
-
-    def _keep_alive(self, balancer: str, frontend: str) -> float:
-        for b in self.stack.balancers:
-            for f in b.frontends:
-                if (b.instance, f.name) == (balancer, frontend):
-                    return 0.0 if f.connection_mode == "close" else f.timeout_http_keep_alive_s
-        return INF
+    def nested(self, operation: Operation, demand: Demand) -> Request:
+        """A call inside of a request."""
+        return Request(self, operation, demand)
 
     # ---- commands ----------------------------------------------------------------------------
     def command(self, what: str, target: str, *args: Any) -> None:
@@ -265,7 +146,12 @@ class Oracle:
     def do_shutdown_sessions(self, way: str) -> None:
         """on-marked-down shutdown-sessions."""
         server = self.ways[way]
-        server.backend.shutdown_sessions(server, self.places.alive())
+        server.backend.shutdown_sessions(server, self.places.alive(), self.idle_connections())
+
+    def idle_connections(self) -> list[Connection]:
+        """Those that pools keep and that are open at both ends, in a fixed order."""
+        kept = [c for pool in self.pools for c in sorted(pool.idle, key=lambda c: c.number)]
+        return [c for c in kept if not c.lost and not c.process_gone]
 
     def do_set_speed(self, instance: str, factor: float) -> None:
         """A slower or faster processor."""
@@ -274,28 +160,56 @@ class Oracle:
     def do_crash(self, instance: str) -> None:
         """PID 1 exits."""
         if instance in self.stations:
-            servers = [w for w in self.ways.values() if isinstance(w, Server)]
-            self.stations[instance].crash(servers)
+            self.stations[instance].crash(self._servers(), self.idle_connections())
         else:
             self._crash_haproxy(self.balancers[instance], self.ways[f"users->{instance}"])
+
+    def do_check(self, way: str, kind: str, url: str, *times: int) -> None:
+        """One health check; its deadlines are absolute, but the last counts from the connect."""
+        server = self.ways[way]
+        operation = self.health[server.station.name, url] if kind == "http" else None
+        CheckRequest(self, server, operation, times)
+
+    def do_cut(self, instance: str) -> None:
+        """The process closes all connections and goes on."""
+        self.stations[instance].cut(self._servers(), self.idle_connections())
+
+    def _servers(self) -> list[Server]:
+        return [w for w in self.ways.values() if isinstance(w, Server)]
+
+    def do_set_writable(self, instance: str, on: bool) -> None:
+        """A write is answered with an error, or is not."""
+        self.stations[instance].writable = on
+
+    def do_set_commit(self, instance: str, extra_s: float | None) -> None:
+        """A commit waits longer, or until told (None)."""
+        self.stations[instance].set_commit(None if extra_s is None else ns(extra_s))
 
     def _crash_haproxy(self, balancer: Balancer, way: Way) -> None:
         balancer.life += 1
         victims = [
             r for r in self.places.alive()
             if r.backend and r.backend.balancer is balancer and r.stage != "entry"
+            and not isinstance(r, CheckRequest)
         ]  # fmt: skip
         unheard: list[tuple[int, Request]] = []
         for req in victims:
             if not req.at_work:
                 req.leave_queue()
+        for session in self.idle_connections():
+            if session.backend.balancer is balancer:
+                session.end_session()
         for req in victims:
             if req.gone:
                 continue
             req.give_place_back()
+            if req.conn is not None:
+                req.conn.end_session()
             if not req.at_work:
                 req.held = None
             if way.connect < SILENT or req.orphan:
+                if req.parent is not None:
+                    req.parent.broken = True
                 if not req.tell_caller(EOF, same=not req.at_work):
                     req.let_go()
                 continue
@@ -327,6 +241,9 @@ class Oracle:
             return
         balancer = self.balancers[instance]
         balancer.frozen = False
+        for session in balancer.overdue:
+            self.clock.set_alarm(session, self.clock.now)  # bytes that wait for it come first
+        balancer.overdue.clear()
         for req in self.places.alive():
             if req.backend is None or req.backend.balancer is not balancer:
                 continue

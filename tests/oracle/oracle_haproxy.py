@@ -11,6 +11,7 @@ from hasim.sim.trace import EOF, HTTP_502
 
 if TYPE_CHECKING:
     from oracle_path import Request
+    from oracle_pool import Connection
     from oracle_service import Station
 
 PURGE_DELAY = 5 * SECOND
@@ -24,6 +25,7 @@ class Balancer:
         self.name, self.maxconn = name, maxconn or 1 << 30
         self.connections = 0
         self.backlog: deque[Request] = deque()
+        self.overdue: list[Connection] = []  # idle for too long while HAProxy was stopped
         self.frozen = False
         self.life = 0  # grows with each crash
 
@@ -36,7 +38,11 @@ class Balancer:
             req.clock.set_alarm(req, NEVER)
             req.next_at = NEVER
             self.connections += 1
-            req.soon(req.accepted, "haproxy")
+            if req.conn is not None:
+                req.conn.admit()
+                req.soon(req.let_in, "haproxy")
+            else:
+                req.soon(req.accepted, "haproxy")
 
 
 class Way:
@@ -111,9 +117,14 @@ class Backend:
         self.interval = -1
         self.retry_on: set[str] = set()
         self.reuse = "never"
+        self.tcp = self.wants_primary = False
+        self.fresh = False  # each call without a pool makes a connection
+        self.entries: dict[str, Way] = {}  # of calling instances to HAProxy in mode tcp
+        self.discovery = ""  # of a direct way: "multihost" | "sentinel"
         self.allbackups = self.abortonclose = self.no_post_replay = False
         self.close_by_server_reuse = False  # HAProxy 3.0
         self.t_connect = self.t_server = self.t_queue = NEVER
+        self.t_idle = NEVER  # of a session in mode tcp
         self.waiting: deque[Request] = deque()
         self.position = {False: 0.0, True: 0.0}  # roundrobin: actives and backups turn apart
         self.moves = 0
@@ -200,10 +211,15 @@ class Backend:
             req.server, req.haproxy_at = None, NEVER
             req.soon(req.route, "haproxy")
 
-    def shutdown_sessions(self, server: Server, requests: list[Request]) -> None:
+    def shutdown_sessions(self, server: Server, requests: list[Request], idle: list) -> None:
         """on-marked-down shutdown-sessions (section 2)."""
         for req in requests:
-            if req.gone or req.server is not server or not req.slotted:
+            if req.gone or req.server is not server:
+                continue
+            if req.conn is not None and req.conn.server is server:
+                req.session_shut()
+                continue
+            if not req.slotted:
                 continue
             waits = req.at_work or req.stage in ("sending", "answering", "lost")
             connecting = req.stage in ("syn", "neighbour", "connect")
@@ -213,3 +229,6 @@ class Backend:
                 req.answer(EOF, "eof D---")
             else:
                 req.doomed = True
+        for session in idle:
+            if session.server is server:
+                session.end_session()

@@ -15,6 +15,7 @@ from oracle_clock import NEVER, Timed
 from oracle_connect import Connect
 from oracle_entry import Entry
 from oracle_haproxy import REFUSED, SILENT, Server
+from oracle_over import Over
 from oracle_tcp import CONNECTING, FIRST_RTO, HAPROXY, SERVICE
 from oracle_work import Work
 
@@ -32,11 +33,12 @@ from hasim.sim.trace import (
 
 if TYPE_CHECKING:
     from oracle_haproxy import Backend
+    from oracle_pool import Connection, Pool
     from oracle_random import Demand
     from oracle_service import Operation
 
 
-class Request(Entry, Connect, Work, Timed):
+class Request(Entry, Connect, Over, Work, Timed):
     """One attempt."""
 
     def __init__(self, sim: Any, operation: Operation, demand: Demand) -> None:
@@ -54,19 +56,27 @@ class Request(Entry, Connect, Work, Timed):
         self.reused = False  # on an idle connection to the server
         self.life = 0  # of the server's process that its connection leads to
         self.replayed = self.orphan = self.zombie = self.gone = self.doomed = False
-        self.slotted = self.has_worker = self.pooled = self.at_work = self.present = False
+        self.slotted = self.has_worker = self.at_work = self.present = False
+        self.conn: Connection | None = None  # that it goes over, if its caller has some of its own
+        self.pinging = self.fresh = False
+        self.hosts: list[Server] = []  # that its caller may still try
+        self.lease: Pool | None = None  # of the nested call under way
+        self.leased: Connection | None = None
+        self.broken = False  # what was leased
         self.overdue = False  # a deadline passed while HAProxy was stopped
         self.held: tuple[Callable[[], None], str] | None = None
         self.stage, self.row, self.cpu_left = "", 0, 0
         self.tries, self.since = 0, 0
         self.next_at = self.haproxy_at = self.caller_at = NEVER
+        self.conn_at = self.command_at = NEVER  # its caller gives the connection up, and why
         self.then: Callable[[], None] = self.knock_entry
         self.queue: deque | None = None
 
     # ---- waiting and going on ----------------------------------------------------------------
     def set_alarm(self) -> None:
         """The first of what it waits for and its deadlines."""
-        self.clock.set_alarm(self, min(self.next_at, self.haproxy_at, self.caller_at))
+        first = min(self.next_at, self.haproxy_at, self.caller_at, self.conn_at)
+        self.clock.set_alarm(self, first)
 
     def wait(self, until: int, then: Callable[[], None], stage: str) -> None:
         """Nothing happens until then, deadlines apart."""
@@ -115,6 +125,8 @@ class Request(Entry, Connect, Work, Timed):
         now = self.clock.now
         if self.caller_at <= now:
             self.caller_gives_up()
+        elif self.conn_at <= now:
+            self.connection_gives_up()
         elif self.haproxy_at <= now:
             if self.stage != "entry" and self.stopped(HAPROXY):
                 self.overdue, self.haproxy_at = True, NEVER
@@ -134,7 +146,7 @@ class Request(Entry, Connect, Work, Timed):
 
     def let_go(self) -> None:
         """Nobody waits for it any more: only the server's work is left, if there is some."""
-        self.haproxy_at = self.caller_at = NEVER
+        self.haproxy_at = self.caller_at = self.conn_at = NEVER
         self.zombie = self.orphan = True
         if self.at_work:
             self.set_alarm()
@@ -149,6 +161,7 @@ class Request(Entry, Connect, Work, Timed):
         other.first_error, other.redispatched = self.first_error, self.redispatched
         other.letters, other.replayed, other.later = self.letters, self.replayed, self.later
         other.own_tries, other.doomed = self.own_tries, self.doomed
+        other.conn, other.conn_at = self.conn, self.conn_at
         if self.user:
             self.user.request = other
         if self.parent:
@@ -164,7 +177,10 @@ class Request(Entry, Connect, Work, Timed):
             return
         if self.doomed:
             self.next_at = NEVER
-            self.answer(HTTP_502, "502 DH--")
+            self.answer(EOF if self.backend.tcp else HTTP_502, "502 DH--")
+            return
+        if self.conn is not None:
+            self.written()
             return
         self.next_at, self.tries = NEVER, 0
         self.haproxy_at = NEVER
@@ -175,12 +191,21 @@ class Request(Entry, Connect, Work, Timed):
     def deliver(self) -> None:
         """The request on its established connection: delivered, reset, or sent into silence."""
         server = self.server
-        if server.connect >= SILENT:
+        if self.conn is not None and self.conn.gone_at_haproxy:
+            self.soon(self.cut, HAPROXY)
+        elif server.connect >= SILENT:
+            if self.conn is not None:
+                self.unanswered()
             rto = FIRST_RTO << min(self.tries, 10)
             self.tries += 1
             self.wait(self.clock.now + rto, self.deliver, "sending")
         elif server.connect == REFUSED or self.life != server.life:
-            self.soon(self.cut, HAPROXY)
+            if self.tries_next_host():
+                self.next_host()
+            else:
+                self.soon(self.cut, HAPROXY)
+        elif self.conn is not None:
+            self.reaches_server()
         else:
             server.station.take_in(self)
 
@@ -188,8 +213,8 @@ class Request(Entry, Connect, Work, Timed):
         """The server's answer is here."""
         backend, server = self.backend, self.server
         self.present, self.haproxy_at = False, NEVER
-        if not backend.is_haproxy:
-            self.answer(self.outcome, "")
+        if not backend.is_haproxy or backend.tcp:
+            self.answer(self.outcome, "200 ----" if backend.tcp else "")
             return
         # a server that has closed its listener ends its connections with their last answer
         kept = self.life == server.life and server.connect != REFUSED
@@ -205,8 +230,12 @@ class Request(Entry, Connect, Work, Timed):
         """The server closed the connection before it answered (section 4.5)."""
         self.present = False
         self.next_at = self.haproxy_at = NEVER
-        if not self.backend.is_haproxy:
-            self.answer(EOF, "")
+        if self.pinging:
+            self.ping_failed()
+        elif self.tries_next_host():
+            self.next_host()
+        elif not self.backend.is_haproxy or self.backend.tcp:
+            self.answer(EOF, "eof SH--" if self.backend.tcp else "")
         elif not self.send_again("empty-response"):
             by_server = self.backend.close_by_server_reuse
             if self.reused if by_server else self.later:
@@ -217,14 +246,20 @@ class Request(Entry, Connect, Work, Timed):
     def haproxy_gives_up(self) -> None:
         """A deadline of HAProxy (or, on the way in, the client's connect timeout)."""
         self.haproxy_at = NEVER
-        if self.stage == "entry":
+        if self.stage == "entry" and self.conn is not None:
+            self.no_haproxy()
+        elif self.stage == "entry":
             self.entry_fails(NO_ENTRY)
         elif self.stage == "queue":
             self.leave_queue()
-            self.answer(HTTP_503, "503 sQ--")
+            self.answer(EOF if self.backend.tcp else HTTP_503, "503 sQ--")
         elif self.stage in CONNECTING:
             self.held = None
             self.connect_failed(True)
+        elif self.backend.tcp:
+            self.session_idle()
+        elif self.conn is not None:
+            self.next_host()
         elif not self.send_again("response-timeout"):
             self.answer(HTTP_504, "504 sH--")
 
@@ -258,16 +293,23 @@ class Request(Entry, Connect, Work, Timed):
     # ---- the answer --------------------------------------------------------------------------
     def answer(self, outcome: int, letters: str) -> None:
         """HAProxy (or the direct connection) answers the caller."""
-        if self.backend.is_haproxy:
+        if self.backend.is_haproxy and letters:
             self.log(letters)
+        ends = self.conn is not None and not self.rests(outcome)
         self.give_place_back()
-        self.next_at = NEVER
-        if not self.tell_caller(outcome, same=not self.present):
-            self.let_go()
+        if not self.at_work:  # the server does not know: its work goes on
+            self.next_at = NEVER
+        if self.tell_caller(outcome, same=not self.present):
+            return
+        if ends:
+            self.conn.finish()
+        self.let_go()
 
     def log(self, letters: str) -> None:
         """One line of HAProxy's log."""
         self.letters = letters
+        if self.backend.tcp:
+            return
         server = self.server.name if self.server else "<NOSRV>"
         self.sim.log[server, letters] += 1
 
@@ -287,6 +329,9 @@ class Request(Entry, Connect, Work, Timed):
         """The caller's own timeout."""
         stage = self.stage
         self.caller_at = NEVER
+        if self.conn is not None:
+            self.call_given_up()
+            return
         early = stage in ("entry", "backlog")
         if early:
             self.leave_queue()

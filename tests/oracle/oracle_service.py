@@ -14,6 +14,7 @@ from hasim.model import Instance, Service, Step
 if TYPE_CHECKING:
     from oracle_haproxy import Backend
     from oracle_path import Request
+    from oracle_pool import Pool
 
 PERIOD = SECOND // 10  # Linux charges a container's CPU quota per 100 ms
 
@@ -24,8 +25,14 @@ class Row:
 
     number: int
     step: Step | None  # None: the operation is over
-    backend: Backend | None = None  # of a call
+    backend: Backend | None = None  # of a call through HAProxy
+    connect: int = NEVER  # how long its caller waits for a connection to HAProxy
+    by_caller: dict[str, Backend] | None = None  # of a direct one
     callee: Operation | None = None
+
+    def backend_of(self, caller: str) -> Backend:
+        """The way of a call from that instance."""
+        return self.by_caller[caller] if self.by_caller else self.backend
 
 
 @dataclass
@@ -35,17 +42,11 @@ class Operation:
     name: str
     write: bool
     rows: list[Row]
+    commits: bool = False
+    http: int = 200  # of a health URL
     backend: Backend | None = None  # users' way, behind the entry
     entry: object | None = None
     keep_alive: int = NEVER
-
-
-class Pool:
-    """A connection pool of one instance."""
-
-    def __init__(self, size: int, wait: int) -> None:
-        self.size, self.wait, self.used = size, wait, 0
-        self.waiting: deque[Request] = deque()
 
 
 class Machine:
@@ -88,6 +89,13 @@ class Station(Timed):
         self.busy = self.inflight = 0
         self.waiting: deque[Request] = deque()
         self.frozen = False
+        self.is_data = instance.kind in ("postgres", "redis")
+        self.writable = True
+        self.extra: int | None = 0  # that a commit waits; None: until told
+        self.commits: list[int] = []  # when the answers left
+        self.connections = self.most_connections = 0  # of data nodes; 0: any number
+        self.refusals: list[int] = []
+        self.greeted: list[Request] = []  # pings and the like: answered when the process runs again
         self.pools: dict[str, Pool] = {}
         # CPU
         self.quota = instance.cpus if 0 < instance.cpus < service.workers else 0.0
@@ -98,6 +106,7 @@ class Station(Timed):
         self.cores = self.rate = self.virtual = self.used = 0.0
         self.charged_at = self.period = 0
         self.throttled = False
+        self.ties = 0
 
     # ---- CPU ---------------------------------------------------------------------------------
     def charge(self) -> None:
@@ -185,6 +194,7 @@ class Station(Timed):
         self.charge()
         done = sorted((x for x in self.threads if x[0] <= self.virtual + 0.5), key=lambda x: x[0])
         self.threads = [x for x in self.threads if x[0] > self.virtual + 0.5]
+        self.ties += len(done) > 1  # their order is that of the last bits of floats
         for _, req in done:
             req.soon(req._after_cpu, "service")
         if not self.threads:
@@ -220,6 +230,9 @@ class Station(Timed):
         self.inflight += 1
         req.present = req.at_work = True
         req.next_at, req.row = NEVER, 0
+        if req.operation.write and not self.writable and not self.frozen:
+            req.read_only()
+            return
         if self.is_async and self.frozen:
             req.hold(req.work, "service")
         elif self.is_async or self.get_worker(req):
@@ -258,6 +271,8 @@ class Station(Timed):
             self.inflight -= 1
             self.release(req)
             req.give_back_pooled()
+            if req.conn is not None and (req.conn.closed or req.conn.lost):
+                req.conn.leave_server()
 
     # ---- what may happen to it ---------------------------------------------------------------
     def freeze(self) -> None:
@@ -291,10 +306,23 @@ class Station(Timed):
         if not self.dedicated:
             self.threads_changed()
         self.pump()
+        for req in list(self.greeted):
+            what, by = req.held
+            req.held = None
+            req.soon(what, by)
+        for pool in self.pools.values():
+            pool.serve()
 
-    def crash(self, servers: list) -> None:
-        """The process ends; over ways that are silent now, nobody hears of it."""
-        self.frozen = True  # nothing of its queue starts while it is taken apart
+    def crash(self, servers: list, idle: list) -> None:
+        """The process ends."""
+        self.cut(servers, idle)
+        for pool in self.pools.values():
+            pool.reset()
+        self.frozen = self.throttled = False
+
+    def cut(self, servers: list, idle: list) -> None:
+        """All connections close; over ways that are silent now, nobody hears of it."""
+        frozen, self.frozen = self.frozen, True  # nothing of its queue starts meanwhile
         for req in self.places.alive():
             if req.gone or req.server is None or req.server.station is not self:
                 continue
@@ -302,14 +330,27 @@ class Station(Timed):
                 self.stop_computing(req)
                 req.leave_queue()
                 if req.child is not None:
-                    req.child.parent, req.child.orphan, req.child = None, True, None
+                    req.drop_call()
                 self.off_work(req)
                 req.process_died()
-            elif req.stage == "answering":
+            elif req.stage in ("answering", "ping"):
                 req.process_died()
-        self.frozen = self.throttled = False
+        self.frozen = frozen
+        for session in idle:
+            if session.server.station is self and session.server.connect < 2:
+                session.end_session()
+        self.connections = 0
+        self.greeted.clear()
         for server in servers:
             if server.station is self:
                 server.life += 1
                 if server.connect < 2:
                     server.idle.clear()
+
+    # ---- commits -----------------------------------------------------------------------------
+    def set_commit(self, extra: int | None) -> None:
+        """A synchronous standby answers so late, or not at all (None)."""
+        self.extra = extra
+        for req in self.at_work() if extra is not None else ():
+            if req.stage == "stall":
+                req.soon(req.work, "service")

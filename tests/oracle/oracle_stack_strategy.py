@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from hypothesis import strategies as st
+from oracle_choices import Choices, between, flag
 from oracle_clock import SECOND
+from oracle_command_strategy import some_commands
 from oracle_compare import Case
+from oracle_known import PING_HAS_ITS_OWN_TIME
 
 from hasim.model import (
     INF,
+    ZERO,
     Backend,
     Balancer,
     Dist,
+    Endpoint,
     Frontend,
     Host,
     Instance,
@@ -28,26 +31,6 @@ from hasim.model import (
     Step,
 )
 from hasim.scenario import Client, FlowStep, Load, Scenario
-
-flag = (False, True)
-
-
-class Choices:
-    """Choose one of n by the next bytes: all alike likely, the first one when they shrink to 0."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
-
-    def __call__(self, options: Sequence) -> Any:
-        word = self.data[self.at : self.at + 2]
-        self.at += 2
-        return options[int.from_bytes(word, "big") % len(options)]
-
-
-def between(low: int, high: int) -> range:
-    """The whole numbers from low to high."""
-    return range(low, high + 1)
-
 
 SIZE = 600  # bytes; what is beyond them is 0
 CPU = (
@@ -68,15 +51,27 @@ RETRY_ON = (
 )  # fmt: skip
 
 
+FSYNC = (ZERO, Dist("const", 0.0057), Dist("exp", 0.0113))
+
+
 def _steps(draw: Choices, calls: tuple[str, ...]) -> tuple[Step, ...]:
     steps = []
+    last = "call" if calls else "commit"
     for _ in range(draw((1, 2, 3, 1, 2, 0))):
-        kind = draw(("cpu", "cpu", "io", *("call",) * bool(calls)))
-        if kind == "call":
-            timeout = draw((INF, 0.0511, 0.3173))
+        kind = draw(("cpu", last, "io", last))
+        if kind == "commit":
+            steps.append(Step("commit", draw(FSYNC)))
+        elif kind == "call":
+            timeout = draw((INF, 0.0511, 0.3173, 1.2391))
             on_error = draw(("500", "skip", "404", "503"))
             steps.append(
-                Step("call", target=draw(calls), op="q", timeout_s=timeout, on_error=on_error)
+                Step(
+                    "call",
+                    target=draw(calls),
+                    op=draw(("q", "q", "r")),
+                    timeout_s=timeout,
+                    on_error=on_error,
+                )
             )
         else:
             steps.append(Step(kind, draw(CPU if kind == "cpu" else IO)))
@@ -84,12 +79,11 @@ def _steps(draw: Choices, calls: tuple[str, ...]) -> tuple[Step, ...]:
 
 
 def _service(draw: Choices, name: str, calls: tuple[str, ...]) -> Service:
-    names = ("q",) if not calls else ("a", "b")[: draw(between(1, 2))]
-    ops = tuple(Op(n, _steps(draw, calls), write=draw((False, False, True))) for n in names)
-    pools = ()
-    if calls and draw(flag):
-        wait = draw((30.0, 0.0717))
-        pools = (Pool(draw(calls), draw(between(1, 2)), draw(between(0, 1)), wait),)
+    names = ("q", "r") if not calls else ("a", "b")[: draw(between(1, 2))]
+    writes = [draw((False, False, True)) and n != "r" for n in names]
+    ops = tuple(Op(n, _steps(draw, calls), write=w) for n, w in zip(names, writes, strict=True))
+    pools = tuple(_pool(draw, to) for to in calls if draw((True, True, False)))
+    most = draw((0, 0, 0, 1, 3)) if not calls else 0
     return Service(
         name,
         workers=draw(between(1, 3)),
@@ -97,20 +91,42 @@ def _service(draw: Choices, name: str, calls: tuple[str, ...]) -> Service:
         backlog=draw((2048, 2048, 1, 3)),
         ops=ops,
         pools=pools,
+        health=_health(draw, calls),
+        max_connections=most,
     )
 
 
-def _instances(draw: Choices, service: str, most: int) -> list[Instance]:
+def _health(draw: Choices, calls: tuple[str, ...]) -> tuple[Endpoint, ...]:
+    needs = draw(((), calls[:1], calls[1:], calls))
+    timeout = draw((INF, 0.0433, 0.3371))
+    return (Endpoint("/h", draw((ZERO, *CPU)), needs, timeout, draw((200, 200, 503))),)
+
+
+def _pool(draw: Choices, to: str) -> Pool:
+    pre_ping, command_s = draw(flag), draw((INF, INF, 0.0579, 0.2957))
+    return Pool(
+        to,
+        draw((1, 2, 5)),
+        draw(between(0, 2)),
+        draw((30.0, 0.0717)),
+        pre_ping=pre_ping,
+        command_timeout_s=INF if pre_ping and not PING_HAS_ITS_OWN_TIME else command_s,
+        tcp_user_timeout_s=draw((INF, 0.1213, 0.4111)),
+        on_disconnect=draw(("invalidate-all", "invalidate-one")),
+    )
+
+
+def _instances(draw: Choices, service: str, most: int, kind: str) -> list[Instance]:
     return [
         Instance(
-            f"{service}-{n}", "service", draw(("h1", "h2")), service, f"{service}-{n}",
+            f"{service}-{n}", kind, draw(("h1", "h2")), service, f"{service}-{n}",
             cpus=draw((0.0, 0.0, 0.5, 1.3, 2.0)), cpu_shares=draw((1024, 1024, 300)),
         )
         for n in range(1, draw((most, 2, 1)) + 1)
     ]  # fmt: skip
 
 
-def _backend(draw: Choices, name: str, instances: list[Instance]) -> Backend:
+def _backend(draw: Choices, name: str, instances: list[Instance], mode: str) -> Backend:
     servers = tuple(
         Server(
             f"s{n}", i.name, 80, i.name, "bridge", None,
@@ -121,7 +137,7 @@ def _backend(draw: Choices, name: str, instances: list[Instance]) -> Backend:
     )  # fmt: skip
     return Backend(
         name,
-        "http",
+        mode,
         draw(ALGORITHMS),
         servers,
         retries=draw((3, 1, 2, 0)),
@@ -130,6 +146,7 @@ def _backend(draw: Choices, name: str, instances: list[Instance]) -> Backend:
         retry_on=draw(RETRY_ON),
         timeout_connect_s=draw((0.1037, 0.5171, 1.5019, INF)),
         timeout_server_s=draw((0.9107, 0.2213, INF, INF)),
+        timeout_tunnel_s=draw((INF, INF, 0.1333)) if mode == "tcp" else INF,
         timeout_queue_s=draw((INF, 0.0819, 0.4723)),
         http_reuse=draw(("safe", "always", "never")),
         allbackups=draw(flag),
@@ -141,8 +158,10 @@ def _backend(draw: Choices, name: str, instances: list[Instance]) -> Backend:
 
 def stacks(draw: Choices) -> Stack:
     """One or two services on two hosts, behind one HAProxy or dialled directly."""
-    apps, dbs = _instances(draw, "app", 3), _instances(draw, "db", 2)
-    backends = (_backend(draw, "web", apps), _backend(draw, "data", dbs))
+    kind = draw(("service", "postgres", "redis"))
+    apps, dbs = _instances(draw, "app", 3, "service"), _instances(draw, "db", 2, kind)
+    mode = draw(("http", "tcp"))
+    backends = (_backend(draw, "web", apps, "http"), _backend(draw, "data", dbs, mode))
     services = (
         _service(draw, "app", ("db", "data")),
         _service(draw, "db", ()),
@@ -152,8 +171,11 @@ def stacks(draw: Choices) -> Stack:
         "fe", "http", (("", 80),), "web", timeout_http_keep_alive_s=keep,
         connection_mode=draw(("keep-alive", "keep-alive", "close")),
     )  # fmt: skip
+    inner = Frontend(
+        "fd", mode, (("", 5000),), "data", timeout_client_s=draw((INF, 0.0671, 0.3099))
+    )
     balancer = Balancer(
-        "lb", draw(((2, 6, 12), (3, 0, 0))), draw((0, 0, 2, 4)), (frontend,), backends
+        "lb", draw(((2, 6, 12), (3, 0, 0))), draw((0, 0, 2, 4)), (frontend, inner), backends
     )
     behind = Route("address", "lb", "fe", "web", "app")
     direct = Route("address", "", "", "", "app")
@@ -165,8 +187,22 @@ def stacks(draw: Choices) -> Stack:
         tuple(Host(h, draw((64.0, 64.0, 1.0, 2.5)), 1 << 34) for h in ("h1", "h2")),
         (Link("h1", "h2", draw((0.0, 0.0, 0.00137, 0.0291))),),
         (*apps, *dbs, Instance("lb", "haproxy", "h1", "lb")),
-        services, (balancer,), (), {}, op_entries=entries,
+        services, (balancer,), (), {}, op_entries=entries, call_routes=_routes(draw, dbs),
     )  # fmt: skip
+
+
+def _routes(draw: Choices, dbs: list[Instance]) -> dict[str, Route]:
+    hosts = tuple(i.name for i in dbs)
+    direct = Route(
+        "call", "", "", "", "db",
+        draw(("", "multihost", "sentinel:m")), draw((hosts, hosts[::-1])),
+        connect_timeout_s=draw((INF, 0.2333)), read_write=draw(flag),
+    )  # fmt: skip
+    if draw((True, False, False)):
+        direct = Route("call", "", "", "", "db")
+    if dbs[0].kind == "service":
+        direct = direct._replace(discovery="", read_write=False)
+    return {"app->db": direct, "app->data": Route("call", "lb", "fd", "data", "db")}
 
 
 def _client(draw: Choices) -> Client:
@@ -209,72 +245,13 @@ def _load(draw: Choices, stack: Stack) -> Load:
     )  # fmt: skip
 
 
-def _commands(draw: Choices, stack: Stack, end_ns: int) -> tuple[tuple, ...]:
-    servers = [f"{b.name}/{s.name}" for b in stack.balancers[0].backends for s in b.servers]
-    apps = [i.name for i in stack.instances if i.kind == "service"]
-    direct = any(not r.balancer for r in stack.op_entries.values())
-    ways = [*servers, "users->lb"]
-    if direct:
-        ways += [f"users->{i}" for i in apps if i.startswith("app")]
-    count = draw((4, 8, 2, 6, 1, 3, 0))  # a list would be empty or short most of the time
-    times = [draw(between(1, 199)) * (end_ns // 200) for _ in range(count)]
-    out: list[tuple] = []
-    for at in sorted(times):
-        verb = draw(VERBS)
-        if verb == "set_connect":
-            out.append((at, verb, draw(ways), draw(between(0, 3))))
-        elif verb == "set_rotation":
-            usable = draw(flag)
-            out.append((at, verb, draw(servers), usable, usable))
-        elif verb == "set_delay":
-            out.append((at, verb, draw(ways), draw((0.0031, 0.0713))))
-        elif verb == "set_maxconn":
-            out.append((at, verb, draw(servers), draw(between(0, 3))))
-        elif verb == "shutdown_sessions":
-            out.append((at, verb, draw(servers)))
-        elif verb == "set_speed":
-            out.append((at, verb, draw(apps), draw((0.25, 0.5, 1.0, 3.0))))
-        elif verb == "no server":
-            of = draw(("web/", "data/"))
-            out += [(at, "set_rotation", s, False, False) for s in servers if s.startswith(of)]
-            back = at + SECOND // 2
-            out += [(back, "set_rotation", s, True, True) for s in servers if s.startswith(of)]
-        elif verb == "die":
-            out += _die(draw, stack, at, ways)
-        else:
-            out.append((at, verb, draw((*apps, "lb"))))
-    return tuple(sorted((c for c in out if c[0] <= end_ns), key=lambda c: c[0]))
-
-
-VERBS = (
-    "set_connect", "set_connect", "set_rotation", "set_rotation", "set_delay", "set_maxconn",
-    "shutdown_sessions", "set_speed", "freeze", "freeze", "thaw", "thaw", "crash", *("die",) * 8,
-    "no server",
-)  # fmt: skip
-
-
-def _die(draw: Choices, stack: Stack, at: int, ways: list[str]) -> list[tuple]:
-    """A process dies: its ways are refused, silent or without a route, and come back later."""
-    victim = draw([i.name for i in stack.instances])
-    meets = draw(between(1, 3))
-    back = at + draw((SECOND // 3, 3 * SECOND // 2, 9 * SECOND))
-    names = [w for w in ways if w == f"users->{victim}"]
-    for b in stack.balancers[0].backends:
-        names += [f"{b.name}/{s.name}" for s in b.servers if s.instance == victim]
-    before = draw(flag)  # the way goes first: the peer never hears of the crash
-    crash = [(at, "crash", victim)]
-    ways_go = [(at, "set_connect", w, meets) for w in names]
-    down = [*ways_go, *crash] if before else [*crash, *ways_go]
-    return [*down, *((back, "set_connect", w, 0) for w in names)]
-
-
 def build(data: bytes) -> Case:
     """A whole case out of its bytes."""
     draw = Choices(data)
     stack = stacks(draw)
     load = _load(draw, stack)
     end_ns = round((load.duration_s + draw(((0.0, 3.0)))) * SECOND) + 1
-    commands = _commands(draw, stack, end_ns)
+    commands = some_commands(draw, stack, end_ns)
     return Case(stack, Scenario("s", "", load), commands, draw(between(0, 99)), 0, end_ns)
 
 

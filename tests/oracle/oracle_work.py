@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from oracle_clock import NEVER, SECOND
 from oracle_haproxy import SILENT
-from oracle_tcp import FIRST_RTO, HAPROXY, SERVICE
+from oracle_pool import Connection
+from oracle_tcp import CLIENT, FIRST_RTO, HAPROXY, SERVICE
 
 from hasim.sim.trace import APP_5XX, CLIENT_4XX, OK
 
 if TYPE_CHECKING:
     from oracle_path import Request
+    from oracle_pool import Pool
 
 
 class Work:
@@ -25,6 +27,9 @@ class Work:
         if step is None:
             self.outcome = OK
             self.leave_service()
+        elif step.kind == "commit":
+            self.row += 1
+            self.commit()
         elif step.kind == "cpu":
             if not station.is_async or self.has_worker or station.get_worker(self):
                 self.compute()
@@ -62,19 +67,41 @@ class Work:
         else:
             self.work()
 
+    # ---- commits -----------------------------------------------------------------------------
+    def read_only(self: Request) -> None:
+        """A write on a node that is none to write to: an error as it arrives, or at its commit."""
+        self.outcome = APP_5XX
+        self.leave_service()
+
+    def commit(self: Request) -> None:
+        """The node's own disk has it; now a synchronous standby may have to answer."""
+        station = self.server.station
+        if not station.writable:
+            self.read_only()
+        elif station.extra is None:
+            self.wait(NEVER, self.work, "stall")
+        elif station.extra:
+            self.wait(self.clock.now + station.extra, self.io_done, "sync")
+        else:
+            self.work()
+
     # ---- nested calls ------------------------------------------------------------------------
     def call(self: Request) -> None:
         """A call, over a pooled connection if the profile has a pool for its target."""
         row = self.operation.rows[self.row]
         pool = self.server.station.pools.get(row.step.target.partition("/")[0])
-        if pool is not None and not self.pooled:
-            if pool.used >= pool.size or pool.waiting:
-                self.next_at, self.then = self.clock.now + pool.wait, self.no_pooled
-                self.wait_in(pool.waiting, "pool")
-                return
-            pool.used += 1
-            self.pooled = True
-        self.place_call()
+        now = self.clock.now
+        timeout = row.step.timeout_s
+        self.call_until = now + round(timeout * SECOND) if timeout < 3e9 else NEVER
+        if pool is None:
+            self.place_call(None, None)
+            return
+        there_is, conn = (False, None) if pool.waiting else pool.take()
+        if there_is:
+            self.place_call(pool, conn)
+        else:
+            self.next_at, self.then = min(now + pool.wait, self.call_until), self.no_pooled
+            self.wait_in(pool.waiting, "pool")
 
     def no_pooled(self: Request) -> None:
         """No pooled connection came free in time."""
@@ -82,34 +109,44 @@ class Work:
         self.outcome = APP_5XX
         self.soon(self.call_ended, SERVICE)
 
-    def place_call(self: Request) -> None:
-        """Send the nested call."""
+    def place_call(self: Request, pool: Pool | None, conn: Connection | None) -> None:
+        """Send the nested call, over a connection of the pool or one that is to be made."""
         row = self.operation.rows[self.row]
-        child = type(self)(self.sim, row.callee, self.demand.child(row.number))
-        child.parent, child.backend = self, row.backend
-        child.later = row.backend.is_haproxy  # services keep their connections
-        if row.step.timeout_s < 3e9:
-            child.caller_at = self.clock.now + round(row.step.timeout_s * SECOND)
+        backend = row.backend_of(self.server.station.name)
+        child = self.sim.nested(row.callee, self.demand.child(row.number))
+        child.parent, child.backend = self, backend
+        child.later = backend.is_haproxy and not backend.tcp  # services keep their connections
+        child.caller_at = self.call_until
         self.child = child
         self.wait(NEVER, self.work, "call")
-        child.soon(child.route, HAPROXY)
+        go = child.route
+        if conn is not None:
+            conn.use(child)
+            go = child.use
+        elif backend.fresh or (pool is not None and not backend.is_haproxy):
+            conn = Connection(self.clock, backend, None)
+            if pool is not None:
+                conn = pool.make(self.clock, backend)
+            conn.entry, conn.t_connect = backend.entries.get(self.server.station.name), row.connect
+            conn.req, go = child, child.open
+        self.lease, self.leased, self.broken = pool, conn, False
+        child.conn = conn
+        child.soon(go, HAPROXY if conn is None else CLIENT)
 
     def give_back_pooled(self: Request) -> None:
-        """The pooled connection goes to the next who waits, if its process runs."""
-        if not self.pooled:
-            return
-        self.pooled = False
-        station = self.server.station
-        pool = station.pools[self.operation.rows[self.row].step.target.partition("/")[0]]
-        pool.used -= 1
-        while pool.waiting and pool.used < pool.size and not station.frozen:
-            other = pool.waiting[0]
-            other.leave_queue()
-            other.next_at = NEVER
-            self.clock.set_alarm(other, NEVER)
-            pool.used += 1
-            other.pooled = True
-            other.place_call()
+        """The pooled connection goes back."""
+        if self.lease is not None:
+            pool, self.lease = self.lease, None
+            pool.give_back(self.leased, self.broken)
+
+    def drop_call(self: Request) -> None:
+        """Its process dies under a nested call."""
+        child, self.child = self.child, None
+        child.parent, child.orphan = None, True
+        if child.conn is not None:
+            child.conn.closed, child.pinging = True, False
+            child.caller_at = self.clock.now  # its connection closes with the process
+            child.set_alarm()
 
     def call_ended(self: Request) -> None:
         """The nested call is over: go on, or fail as the profile says."""
@@ -128,7 +165,10 @@ class Work:
     # ---- the end -----------------------------------------------------------------------------
     def leave_service(self: Request) -> None:
         """The service answers; into silence the answer is repeated like any TCP data."""
-        self.server.station.off_work(self)
+        station = self.server.station
+        if self.operation.commits and self.outcome == OK and not self.zombie:
+            station.commits.append(self.clock.now)
+        station.off_work(self)
         if self.zombie:
             self.free()
         elif self.server.connect >= SILENT:
