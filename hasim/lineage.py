@@ -27,6 +27,7 @@ class Branch:
 
     fork: what it began with, None for an empty node. base: World.commits of the node at its begin.
     closed: its number of writes, None while it is open (`count` asks the data plane then).
+    confirms: (writes so far, is each following one confirmed by as many replicas as was asked).
     """
 
     number: int
@@ -37,6 +38,13 @@ class Branch:
     closed: int | None = None
     closed_ns: int = -1
     gaps: list[tuple[int, int]] = field(default_factory=list)  # (closed, reopened) in ns
+    confirms: list[tuple[int, bool]] = field(default_factory=list)
+
+    def confirmed(self, first: int, last: int) -> int:
+        """How many of the writes first < n <= last were confirmed."""
+        ends = [n for n, _ in self.confirms[1:]] + [last]
+        rows = zip(self.confirms, ends, strict=False)
+        return sum(max(0, min(end, last) - max(n, first)) for (n, on), end in rows if on)
 
 
 @dataclass(slots=True)
@@ -88,17 +96,32 @@ class Cluster:
             at = at.branch.fork
         return False
 
+    def confirm(self, branch: Branch, on: bool) -> None:
+        """From now on each write of the branch is (not) confirmed by the replicas asked for."""
+        if not branch.confirms or branch.confirms[-1][1] != on:
+            branch.confirms.append((self.count(branch), on))
+
     def lost(self) -> int:
         """Acknowledged writes that the newest branch does not hold."""
+        kept = self._kept()
+        return sum(max(0, self.count(b) - kept.get(b.number, 0)) for b in self.branches)
+
+    def lost_confirmed(self) -> int:
+        """Those of them of which enough replicas had said that they have them (Redis: WAIT)."""
+        kept = self._kept()
+        return sum(b.confirmed(kept.get(b.number, 0), self.count(b)) for b in self.branches)
+
+    def _kept(self) -> dict[int, int]:
+        """Branch -> how many of its writes the newest one holds."""
         if not self.branches:
-            return 0
+            return {}
         newest = self.branches[-1]
         kept = {newest.number: self.count(newest)}
         at = newest.fork
         while at is not None:
             kept[at.branch.number] = at.count
             at = at.branch.fork
-        return sum(max(0, self.count(b) - kept.get(b.number, 0)) for b in self.branches)
+        return kept
 
     def split_brain_s(self, since_ns: int = 0) -> float:
         """Seconds after since_ns in which two or more branches were open."""

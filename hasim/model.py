@@ -104,6 +104,7 @@ class Service:
 
     on_sigterm: exit (at once) | drain (stop as the two fields below say, exit when idle) | ignore.
     base_bytes is per process, worker_bytes per worker; the rest per connection and per request.
+    wait_replicas: Redis clients follow each write with WAIT; 0: they do not.
     """
 
     name: str
@@ -122,6 +123,8 @@ class Service:
     connection_bytes: int = 0
     request_bytes: int = 0
     max_connections: int = 0  # a database refuses more ordinary clients than this; 0: no limit
+    wait_replicas: int = 0
+    wait_timeout_s: float = INF
     source: str = ""
     where: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
 

@@ -145,6 +145,13 @@ class MemoryForm(Form):
     per_request: Size = 0
 
 
+class WaitForm(Form):
+    """What clients of Redis send after each write: WAIT replicas timeout."""
+
+    replicas: int = Field(1, ge=1, le=100)
+    timeout: DurationOrNone = INF
+
+
 def _sigterm(value: Any) -> Any:
     if value in ("exit", "ignore"):
         return value
@@ -172,6 +179,7 @@ class ServiceForm(Form):
     pool: PoolForm | None = None
     pools: list[PoolForm] = []
     memory: MemoryForm = MemoryForm()
+    wait: WaitForm | None = None
     backlog: int = Field(2048, ge=1, le=1_000_000)
     source: SourceForm | None = None
 
@@ -243,6 +251,8 @@ def _service(name: str, form: ServiceForm, node: Node) -> tuple[Service, list[Fi
         base_bytes=memory.base,
         connection_bytes=memory.per_connection,
         request_bytes=memory.per_request,
+        wait_replicas=form.wait.replicas if form.wait else 0,
+        wait_timeout_s=form.wait.timeout if form.wait else INF,
         source=_source(form.source),
         where={},
     )

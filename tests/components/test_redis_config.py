@@ -173,6 +173,16 @@ def test_the_times_of_a_master() -> None:
     assert str(master.where["down-after-milliseconds"]) == "conf/file.conf:3:43"
 
 
+@pytest.mark.parametrize(("value", "ms"), [("8000", 8000), ("0", 0)])
+def test_how_long_a_master_may_load(value, ms) -> None:
+    text = GOOD + f"sentinel master-reboot-down-after-period mymaster {value}\n"
+    made = configured(SENTINEL, f"redis-sentinel {CONF}", text)
+    assert not made.failures
+    assert made.config.masters[0].reboot_ms == ms
+    knob = next(k for k in made.knobs if k.name.endswith("master-reboot-down-after-period"))
+    assert knob.value == value
+
+
 def test_times_by_default() -> None:
     text = "sentinel monitor m 10.0.0.1 6379 1\n"
     master = configured(SENTINEL, f"redis-sentinel {CONF}", text).config.masters[0]

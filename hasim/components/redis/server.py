@@ -16,6 +16,7 @@ from hasim.components.redis.disk import Disk
 from hasim.components.redis.follow import Follower
 from hasim.components.redis.guard import Guard
 from hasim.components.redis.storage import Storage
+from hasim.components.redis.waits import Waits
 from hasim.lineage import Branch, Cluster, Position
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Server:
         self.syncing: dict[str, Server] = {}  # they wait for their full resync
         self.observers: list[Callable[[], None]] = []
         self.follower: Follower | None = None
-        self.guard, self.storage = Guard(self), Storage(self)
+        self.guard, self.storage, self.waits = Guard(self), Storage(self), Waits(self)
         self.synced_ns = int(p.env.now)
         self.full_syncs = 0
         self.synced = False  # it has had a role since its start
@@ -169,6 +170,7 @@ class Server:
         if self.branch is None and self.guard.enough() and not self.storage.error:
             self.branch = self._open()
         self.world.set_writable(self.name, self.branch is not None)
+        self.waits.look()
 
     def _open(self) -> Branch:
         """The branch that goes on: its own if it has all of it, else a new one."""
@@ -194,6 +196,7 @@ class Server:
             self.cluster.close(self.branch)
             self.branch = None
         self.world.set_writable(self.name, False)
+        self.waits.look()
 
     def slaveof(self, to: tuple[str, str, int] | None, cause: int = -1) -> None:
         """SLAVEOF and CONFIG REWRITE by Sentinel; its normal and pub/sub clients are killed."""
@@ -250,21 +253,25 @@ class Server:
             if server.follower is not None:
                 server.follower.lost("role change of the master")
         self.replicas.clear()
-        self.guard.look()
+        self._replicas_changed()
 
     # ---- replicas ------------------------------------------------------------------------------
     def attach(self, replica: Server) -> None:
         """A replica is in sync with this server."""
         self.replicas[replica.name] = replica
-        self.guard.look()
+        self._replicas_changed()
         self.changed()
 
     def detach(self, replica: Server) -> None:
         """Its connection is gone, and this end knows it."""
         if self.replicas.get(replica.name) is replica:
             del self.replicas[replica.name]
-            self.guard.look()
+            self._replicas_changed()
             self.changed()
+
+    def _replicas_changed(self) -> None:
+        self.guard.look()
+        self.waits.look()
 
     # ---- the end -------------------------------------------------------------------------------
     def saves_at_exit(self) -> bool:
