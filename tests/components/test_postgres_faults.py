@@ -32,6 +32,19 @@ def test_a_standby_turns_to_another_upstream_at_once() -> None:
     assert lab.pg("pg-2").streaming() == (("pg-3", "streaming", False),)
 
 
+def test_the_name_of_a_stopped_container_cannot_be_resolved() -> None:
+    lab = Lab(2, same_host=True, instance={"restart": "no"}).up()
+    lab.machine.docker.kill("pg-1")
+    lab.run(30)
+    told = [t for t, event, _ in lab.said("could not connect to the primary server")]
+    assert len(told) == 1  # the same failure every 5 s is one row
+    assert lab.said('could not translate host name "pg-1" to address: Name or service not known')
+    begun = lab.world.now_s
+    lab.machine.docker.start("pg-1")
+    lab.run(10)
+    assert lab.said("started streaming")[-1][0] - begun < 5.5
+
+
 def test_a_standby_may_follow_a_standby() -> None:
     lab = Lab(3, rtt_s=0.2).up()
     lab.pg("pg-3").follow("pg-2")

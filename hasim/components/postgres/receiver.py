@@ -9,6 +9,7 @@ from collections.abc import Generator
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from hasim.components.postgres.names import looked_up
 from hasim.components.postgres.senders import Refusal, Request, Sender
 from hasim.components.postgres.stream import Stream
 
@@ -119,6 +120,14 @@ class Receiver:
             return
         if upstream not in server.machine.containers:
             self._fail(f'could not translate host name "{upstream}" to address')
+            return
+        why = yield from looked_up(self, upstream)
+        if not self.active:
+            return
+        if why:
+            self.trying = True
+            yield server.world.seconds(ATTEMPT_S)
+            self._tried(f"could not connect to the primary server: {why}")
             return
         dial = server.machine.connect(server.p, upstream)
         early = server.world.seconds(ATTEMPT_S)
