@@ -26,7 +26,7 @@ from hasim.components.sentinel import (
 from hasim.components.sentinel.clock import Host
 from hasim.components.sentinel.config import SentinelConfig, is_ip
 from hasim.components.sentinel.entries import UPDATE, Entry, Master, snapshot_of
-from hasim.components.sentinel.link import MS, NEVER, View
+from hasim.components.sentinel.link import MS, NEVER, PING_NS, PUBLISH_NS, View
 from hasim.sim.world import CONNECTS, NO_ROUTE, REFUSED
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from hasim.source import Origin
 
 HZ = 10  # source: server.h CONFIG_DEFAULT_HZ; sentinelTimer draws hz from 10 to 19 after each tick
-PING_NS = 1000 * MS  # source: sentinel.c, sentinel_ping_period
-PUBLISH_NS = 2000 * MS  # source: sentinel.c, sentinel_publish_period
 # One lookup at a resolver that does not answer. Source: resolv.conf(5), timeout 5 s and 2 attempts;
 # measured, reference/redis-sentinel.md section 15: S_DOWN of a hung master at 12.8 to 13.6 s, which
 # is a ping, half of down-after (the link is recycled) and one such lookup.
@@ -60,6 +58,7 @@ class Sentinel(Host):
         self.nodes: dict[str, Any] = {}  # what INFO of a data node says
         self.opinions: dict[str, tuple[str, ...]] = {}  # masters that another Sentinel has down
         self.delays: dict[str, int] = {}
+        self.fixed: dict[str, bool] = {}  # does a re-created container keep its address?
         self.observers: list[Callable[[], None]] = []
         self.mail: list[Callable[[], None]] = []
         self.outbox: list[tuple[str, Callable[[], None]]] = []
@@ -208,10 +207,9 @@ class Sentinel(Host):
     def _handle_all(self) -> None:
         for master in self.masters:
             self._handle(master, master.entry)
-            for entry in tuple(master.slaves.values()):
-                self._handle(master, entry)
-            for entry in tuple(master.sentinels):
-                self._handle(master, entry)
+            for entry in (*master.slaves.values(), *master.sentinels):
+                if not outlook.idle(self, master, entry):
+                    self._handle(master, entry)
             if master.state == UPDATE:
                 failover.switch_to_promoted(self, master)
 
@@ -279,7 +277,7 @@ class Sentinel(Host):
                 link = entry.link
                 if link.fails_at <= t or link.opens_at <= t:
                     link.settle(t, self.view(entry), self.delay(entry.name))
-                for kind in tuple(link.due):
+                for kind in tuple(link.due) if link.due else ():
                     if link.due[kind] <= t:
                         came.append((link.due.pop(kind), number, kind, master, entry))
                 number += 1

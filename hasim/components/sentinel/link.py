@@ -17,6 +17,8 @@ MS = 1_000_000  # source: definition, ns in a millisecond
 NEVER = -(10**18)  # source: our choice, before every time
 FAR = 10**18  # source: our choice, after every time
 
+PING_NS = 1000 * MS  # source: sentinel.c, sentinel_ping_period
+PUBLISH_NS = 2000 * MS  # source: sentinel.c, sentinel_publish_period
 RECONNECT_NS = 1000 * MS  # source: sentinel.c, SENTINEL_PING_PERIOD (constant, not down-after)
 MIN_LINK_NS = 15_000 * MS  # source: sentinel.c, SENTINEL_MIN_LINK_RECONNECT_PERIOD
 

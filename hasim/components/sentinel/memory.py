@@ -77,8 +77,11 @@ def _recall(sentinel: Sentinel, master: Master, known: SavedMaster) -> None:
 def address_of(sentinel: Sentinel, name: str) -> int:
     """The address of a container; 0 where it stays the same when the container is made again."""
     container = sentinel.machine.containers[name]
-    config = container.spec.config
-    fixed = container.spec.network_mode == "host" or getattr(config, "announce_ip", "")
+    fixed = sentinel.fixed.get(name)
+    if fixed is None:
+        spec = container.spec
+        fixed = spec.network_mode == "host" or bool(getattr(spec.config, "announce_ip", ""))
+        sentinel.fixed[name] = fixed
     return 0 if fixed else container.address
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hasim.components.sentinel import clock, down, election, hello, info, memory
 from hasim.components.sentinel.entries import NONE, Entry, Master
-from hasim.components.sentinel.link import FAR, MS, NEVER, RECONNECT_NS, Link
+from hasim.components.sentinel.link import FAR, MS, NEVER, PING_NS, PUBLISH_NS, RECONNECT_NS, Link
 
 if TYPE_CHECKING:
     from hasim.components.sentinel.daemon import Sentinel
@@ -162,6 +162,20 @@ def _next_news(sentinel: Sentinel) -> int:
                 ):
                     best = min(best, arrival)
     return best
+
+
+def idle(sentinel: Sentinel, master: Master, entry: Entry) -> bool:
+    """Has this tick nothing to do for a replica or another Sentinel? Most have not."""
+    link, t = entry.link, sentinel.now
+    return not (
+        link.disconnected
+        or link.act_ping
+        or entry.s_down
+        or sentinel.tilt
+        or t - link.last_pong > min(PING_NS, master.down_after)
+        or t - entry.pub > PUBLISH_NS
+        or (entry.kind == "slave" and t - entry.info > info.period(master, entry))
+    )
 
 
 def everything(sentinel: Sentinel) -> int:
