@@ -34,6 +34,8 @@ REFUSED = re.compile(
 # What a database or store says once it takes requests again.
 READY = re.compile(r"ready to accept connections|Ready to accept connections|^listening$")
 NOBODY = "No such container: "  # Docker's own words
+# Faults that are over when what they did has been made up for: no repair comes from outside.
+OVER = ("kill-process", "restart", "recreate")
 SILENT = ("power-off", "blackhole", "partition", "pause")
 DEAD = ("stop", "crash", "kill", "docker-kill", "kill-process", "recreate", "restart", *SILENT)
 MANAGERS = {"postgres": ("patroni", "Patroni"), "redis": ("sentinel", "Sentinel")}
@@ -113,7 +115,7 @@ def _restarted(view: View, fault: FaultSpan, node: Instance) -> Iterator[Cause]:
     ready = next((i for i, m in enumerate(rows) if READY.search(m.event)), None)
     if ready is not None and rows[ready].t_s - fault.start_s >= SHOWN_S:
         took_s = rows[ready].t_s - fault.start_s
-        if rows[ready].t_s >= fault.repair_s:
+        if rows[ready].t_s >= fault.repair_s and fault.do not in OVER:
             text = f"{node.name} came back only by its repair, {took_s:.1f} s after the fault"
             yield Cause(text, None, took_s)
             return
@@ -130,7 +132,8 @@ def _matters(view: View, fault: FaultSpan, node: Instance, manager: str) -> bool
     took_s = view.recovered_s(fault) - fault.start_s
     if not any(i.kind == manager for i in view.stack.instances):
         return took_s > SHOWN_S
-    return math.isinf(took_s) or took_s >= fault.repair_s - fault.start_s > SHOWN_S
+    repaired_s = math.inf if fault.do in OVER else fault.repair_s
+    return math.isinf(took_s) or took_s >= repaired_s - fault.start_s > SHOWN_S
 
 
 def running(view: View, kind: str, at_s: float) -> list[Instance]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 from hasim.causes_text import Cause, of_mark
-from hasim.metrics_data import NOTICED, Failover, group_of, said
+from hasim.metrics_data import NOTICED, PROMOTED, Failover, group_of, said
 from hasim.metrics_probes import UP, server_name
 from hasim.metrics_view import View
 from hasim.model import Knob
@@ -20,6 +20,10 @@ from hasim.source import Origin, Span
 
 SHOWN_S = 0.3  # shorter waits are not what makes an outage long
 EPSILON_S = 1e-9
+# Patroni's members run for the lock from here on: what follows is no wait for its lease.
+RACE = re.compile(r"following a different leader|Lock owner: None|[Ll]eader key released")
+ASKED_S = 2.0  # source: patroni/ha.py (fetch_node_status)
+ASKED = " (the race waits 2 s for members that do not answer)"
 LED = re.compile(r"\+promoted-slave ")  # source: sentinel.c (sentinelRefreshInstanceInfo)
 # What a daemon's word waited for, where it does not say so itself: names of knobs, by their end.
 WAITED = (
@@ -27,7 +31,7 @@ WAITED = (
     (re.compile(r"\+odown"), "quorum"),
     (re.compile(r"\+(?:try|new)-failover|\+vote-for-leader|failover-abort"), "failover-timeout"),
     (re.compile(r"startup is taking too long|startup timeout"), "primary_start_timeout"),
-    (re.compile(r"promoted self|Lock owner: None|following a different"), "ttl"),
+    (re.compile(r"promoted self to leader by|Lock owner: None|following a different"), "ttl"),
     (re.compile(r"DCS is not accessible|communicating with DCS"), "retry_timeout"),
     (re.compile(r"maximum replication lag|exceeds maximum"), "maximum_lag_on_failover"),
     (re.compile(r"Entering MASTER STATE"), "advert_int"),
@@ -68,15 +72,20 @@ def waits(view: View, rows: list[Mark], since_s: float, group: str = "") -> Iter
     """One sentence for the long waits between rows; those before the same words together."""
     found: dict[tuple[str, str], list[float]] = {}
     first: dict[tuple[str, str], Mark] = {}
-    at_s = since_s
+    at_s, races, asked = since_s, False, set()
     for row in rows:
         wait_s, at_s = row.t_s - at_s, max(at_s, row.t_s)
+        key = row.component, row.event
+        races = races or bool(RACE.search(said(row)))
+        if races and PROMOTED.search(said(row)):
+            asked.add(key)
         if wait_s >= SHOWN_S:
-            key = row.component, row.event
             found.setdefault(key, []).append(wait_s)
             first.setdefault(key, row)
     for key, waits in found.items():
         span, why = waited_for(view, first[key], group)
+        if key in asked:
+            span, why = None, ASKED if sum(waits) >= ASKED_S else ""
         times = f" {len(waits)} times" if len(waits) > 1 else ""
         head = f"of these {sum(waits):.1f} s until {key[0]} said '{shown(first[key])}'{times}"
         yield Cause(head + why, span, sum(waits))
@@ -115,6 +124,8 @@ def _chain(view: View, fault: FaultSpan, change: Failover) -> list[Mark]:
         mine = change.group in (group_of(view, mark.component), "") or change.group in said(mark)
         if led is not change.mark:  # the others' notices did not lead here
             mine = mark.component == led.component and "+sdown master" in said(mark)
+        gave_up = mark.component == change.old != change.new
+        mine = mine and (not gave_up or "released" in mark.event)
         between = fault.start_s - EPSILON_S <= mark.t_s <= change.mark.t_s
         if word is not None and mine and between and word.search(said(mark)):
             rows[mark.id] = mark

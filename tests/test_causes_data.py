@@ -97,6 +97,33 @@ def test_the_lease_of_patroni_is_found_by_its_knob() -> None:
     assert f"of these 21.0 s until pg-2 said '{TOOK}': ttl 30 @patroni.yml:7:8" in found
 
 
+def test_the_race_is_no_wait_for_the_lease_nor_is_a_demotion_on_the_other_side() -> None:
+    found = told(
+        (-30.0, "pg-1", TOOK, "", -1),
+        (110.0, "pg-1", "demoting self because DCS is not accessible and I was a leader", "", 0),
+        (129.5, "pg-3", "following a different leader because i am not the healthiest node", "", 0),
+        (131.5, "pg-2", TOOK, "", -1),
+        fault="pg-1",
+        do="partition",
+    )
+    assert any("29.5 s until pg-3" in t and "ttl 30" in t for t in found)
+    assert any("2.0 s until pg-2" in t and "the race waits 2 s" in t for t in found)
+    assert not any("until pg-1 said" in t for t in found)
+
+
+def test_a_lock_that_was_given_back_did_not_expire() -> None:
+    found = told(
+        (-30.0, "pg-1", TOOK, "", -1),
+        (102.3, "pg-1", "Leader key released", "", 0),
+        (102.4, "pg-3", "following a different leader because i am not the healthiest node", "", 1),
+        (102.7, "pg-2", TOOK, "", 1),
+        fault="pg-1",
+        do="stop",
+    )
+    assert any("2.3 s until pg-1 said 'Leader key released'" in t for t in found)
+    assert not any("ttl" in t for t in found)
+
+
 def test_a_second_failover_back_is_not_explained_twice() -> None:
     found = told(
         (106.0, "sentinel-1", SWITCH, OLD_NEW, 0),
@@ -243,6 +270,17 @@ def test_a_primary_that_is_started_again_in_its_place() -> None:
         "of these 3.4 s until pg-1.postgres said 'database system is ready" in t for t in found
     )
     assert not any("nothing promoted" in t for t in found)
+
+
+def test_a_killed_postmaster_is_started_again_and_not_repaired() -> None:
+    found = told(
+        (-30.0, "pg-1", TOOK, "", -1),
+        (109.0, "pg-1", "starting primary after failure", "", 0),
+        (REPAIR_S, "pg-1", "database system is ready to accept connections", "", 2),
+        fault="pg-1",
+        do="kill-process",
+    )
+    assert not any("by its repair" in t for t in found)
 
 
 def test_a_container_that_has_another_name() -> None:
