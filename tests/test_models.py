@@ -6,6 +6,7 @@ test_models_real.py shows their files to the real daemons.
 from __future__ import annotations
 
 import re
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -51,6 +52,33 @@ def test_what_of_the_printed_guide_does_not_come_up_and_why():
     }
     names = {("agentic-haproxy", "LB-7", "haproxy.cfg", n) for n in (29, 30, 37)}
     assert found == top_level | rejected | ports | names
+
+
+def mended(folder: Path) -> Path:
+    """The printed guide with its snippets under `services` (DC-4, DC-5) and no ports (DC-1)."""
+    shutil.copytree(MODELS / "story-portal-guide", folder)
+    ha, app = folder / "docker-compose.ha.yml", folder / "docker-compose.app.yml"
+    lines = ha.read_text().splitlines()
+    networks = lines.index("networks:")
+    first = lines.index("postgres-replica:")
+    snippets = [f"  {line}" if line else line for line in lines[first:]]
+    volumes = sorted(set(re.findall(r"- (\w+_data):", "\n".join(snippets))))
+    declared = ["volumes:", *(f"  {name}:" for name in volumes)]
+    ha.write_text("\n".join([*lines[:networks], *snippets, *declared, *lines[networks:first]]))
+    app.write_text(re.sub(r"\n    ports:\n      - .*", "", app.read_text()))
+    return folder
+
+
+def test_what_the_guides_daemons_refuse_once_compose_reads_the_file(tmp_path):
+    stack, _ = load_lenient(mended(tmp_path / "guide"))
+    found = {(f.instance, f.audit_id, f.span.file) for f in stack.boot_failures}
+    ha = "docker-compose.ha.yml"
+    replica, patroni = "agentic-postgres-replica", "agentic-patroni"
+    assert found == {
+        *((replica, audit, ha) for audit in ("PG-3", "PG-5", "PG-6")),
+        *((patroni, audit, ha) for audit in ("PG-12", "PG-13", "PG-14")),
+        *((f"agentic-sentinel-{n}", "RD-1", "redis-sentinel.conf") for n in (1, 2, 3)),
+    }
 
 
 def test_a_run_on_the_printed_guide_is_void():
