@@ -100,7 +100,8 @@ def close_conns(k, st):
         conn = k.conns[c]
         if conn.state != L.C_IDLE or conn.edge < 0:
             continue
-        if k.edges[conn.edge].st == st and k.edges[conn.edge].connect < 2:
+        edge = k.edges[conn.edge]
+        if edge.st == st and edge.connect < 2 and conn.epoch == edge.epoch:
             cut_idle(k, c, L.TCP + L.T_SH)
 
 

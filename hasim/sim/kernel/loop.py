@@ -13,7 +13,7 @@ from hasim.sim.kernel.answer import (
 )
 from hasim.sim.kernel.calendar import adapt, arm, next_ready, pop, ready, remove
 from hasim.sim.kernel.checks import repeat_event
-from hasim.sim.kernel.conns import detach, reply
+from hasim.sim.kernel.conns import abandon, detach, reply
 from hasim.sim.kernel.cpu import count_thread, cpu_event
 from hasim.sim.kernel.layout import jit
 from hasim.sim.kernel.path import (
@@ -172,8 +172,10 @@ def client_gone(k, s):
         return
     b = k.backends[slot.be]
     lost = phase == L.LOST and not slot.flags & L.SLOTTED  # its HAProxy is dead too
-    if early or b.kind == L.DIRECT or b.abortonclose or b.tcp or slot.flags & L.PROBE or lost:
-        if (b.abortonclose or b.tcp) and not early and not slot.flags & L.PROBE:
+    if slot.conn >= 0 and b.tcp and not (early or lost or b.abortonclose):
+        abandon(k, slot.conn)
+    if early or b.kind == L.DIRECT or b.abortonclose or slot.flags & L.PROBE or lost:
+        if b.abortonclose and not early and not slot.flags & L.PROBE:
             count_term(k, s, L.T_CLIENT + b.tcp * L.TCP)
         if not slot.flags & L.ATWORK:
             remove(k, s)

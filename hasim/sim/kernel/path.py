@@ -11,7 +11,7 @@ from hasim.sim.kernel.balance import ALL_FULL, NO_SERVER, choose, full, shadow
 from hasim.sim.kernel.calendar import arm, ready
 from hasim.sim.kernel.conns import detach, reply
 from hasim.sim.kernel.layout import jit
-from hasim.sim.kernel.opening import at_the_server, lost_before_open, next_host, opened, unheard
+from hasim.sim.kernel.opening import at_the_server, next_host, opened, unheard
 from hasim.sim.kernel.place import assign, enqueue, observe, purge_idle, release
 from hasim.sim.kernel.work import RTO, hold
 from hasim.sim.trace import APP_5XX, CLIENT_4XX, EOF, HTTP_502, HTTP_503, NO_ENTRY, OK
@@ -365,12 +365,8 @@ def cut(k, s):
     """The server closed the connection before it answered."""
     slot = k.slots[s]
     b = k.backends[slot.be]
-    early = lost_before_open(k, s)
     slot.flags &= ~L.PRESENT
     slot.t_phase = slot.t_hap = L.FOREVER
-    if early:
-        next_host(k, s)
-        return
     if slot.flags & L.CHECK:
         check_result(k, s, L.L7RSP)
         detach(k, s)

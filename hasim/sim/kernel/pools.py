@@ -108,6 +108,7 @@ def spawn(k, s):
     child.seg = slot.seg
     if row.timeout < L.FOREVER:
         child.t_cli = slot.t_call + row.timeout
+    child.answer_by = child.t_cli
     slot.child = n
     slot.phase = L.CALL
     slot.t_phase = L.FOREVER
@@ -189,10 +190,9 @@ def check_in(k, c, closing):
     pool.tail = c
     pool.idle += 1
     conn.t_last = k.g[L.NOW]
-    if conn.edge < 0 or conn.epoch != k.edges[conn.edge].epoch:
-        return
-    k.edges[conn.edge].pooled += 1
-    k.stations[k.edges[conn.edge].st].idle += 1
+    if conn.edge >= 0 and conn.epoch == k.edges[conn.edge].epoch:
+        k.edges[conn.edge].pooled += 1
+        k.stations[k.edges[conn.edge].st].idle += 1
     if pool.t_idle < L.FOREVER and k.nodes[k.g[L.NODE_POOL] + conn.pool].bucket < 0:
         schedule(k, k.g[L.NODE_POOL] + conn.pool, k.g[L.NOW] + pool.t_idle)
 
@@ -223,7 +223,10 @@ def give_pool(k, s):
 
 @jit
 def pool_event(k, number):
-    """HAProxy's timeout for the connection of a pool that is idle longest is due."""
+    """HAProxy's timeout for the connection of a pool that is idle longest is due.
+
+    It does not know of servers that died in silence: their sessions end in this way, too.
+    """
     pool = k.pools[number]
     c = pool.head
     while c >= 0:
@@ -231,7 +234,7 @@ def pool_event(k, number):
         if conn.bal >= 0 and k.balancers[conn.bal].frozen:
             pool.held = 1
             return
-        if not conn.cut and conn.bal >= 0 and not is_dead(k, c):
+        if conn.bal >= 0 and conn.bal_epoch == k.balancers[conn.bal].epoch:
             due = conn.t_last + pool.t_idle
             if due > k.g[L.NOW]:
                 schedule(k, k.g[L.NODE_POOL] + number, due)

@@ -9,7 +9,14 @@ from hasim.sim.kernel import layout as L
 from hasim.sim.kernel.answer import answer, clone
 from hasim.sim.kernel.balance import count_usable, enter_ring
 from hasim.sim.kernel.calendar import arm, ready, remove, schedule
-from hasim.sim.kernel.conns import cut_idle, detach, hang_up, leave_idle, reply
+from hasim.sim.kernel.conns import (
+    cut_idle,
+    detach,
+    hang_up,
+    leave_idle,
+    log_session,
+    reply,
+)
 from hasim.sim.kernel.layout import jit
 from hasim.sim.kernel.path import KILLED
 from hasim.sim.kernel.place import release, serve_queue
@@ -66,6 +73,13 @@ def shutdown_sessions(k, e):
     for s in range(k.n_slots):
         slot = k.slots[s]
         if slot.phase == L.FREE or slot.edge != e or not slot.flags & L.SLOTTED:
+            continue
+        if slot.phase == L.ENTRY:  # a command on its way to HAProxy meets the end there
+            release(k, s)
+            log_session(k, e, L.TCP + L.T_DH)
+            if slot.conn >= 0:
+                hang_up(k, slot.conn)
+                k.conns[slot.conn].cut = 1
             continue
         waiting = slot.flags & L.ATWORK or slot.phase in (L.SEND, L.RESP, L.LOST)
         connecting = slot.phase in (L.SYN, L.ARP, L.CONN)
