@@ -261,7 +261,8 @@ class Route(NamedTuple):
     via: vip | dns | address for users, call for services. balancer, frontend and backend are ""
     when the instances of the service are reached directly.
     discovery, of a direct way: "" (any of `hosts` in turn), "multihost" (libpq: the first of
-    `hosts` that takes a connection, and writes if read_write) or "sentinel:<master name>".
+    `hosts` that takes a connection, and writes if read_write) or "sentinel:<master name>@<sentinels
+    in the order of the URL>".
     hosts: instances in the order of the URL; empty: all of the service. connect_timeout_s: the
     URL's own for each host, INF if it has none. address: the virtual one that a call's URL names.
     """

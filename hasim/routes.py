@@ -182,11 +182,12 @@ def _direct_way(url: ClientUrl, source: Placed, target: str, names: Names) -> Ro
     """The instances of the target that a URL names, and how the client chooses among them."""
     if url.is_sentinel:
         nodes = [p.instance for p in names.placed if p.instance.service == target]
-        found = any(names.find(source, host, port)[0] for host, port in url.hosts)
-        if not found or not nodes or any(i.kind != "redis" for i in nodes):
+        asked = [names.find(source, host, port)[0] for host, port in url.hosts]
+        if not any(asked) or not nodes or any(i.kind != "redis" for i in nodes):
             return None
         hosts = tuple(i.name for i in nodes)
-        return Route("call", "", "", "", target, f"sentinel:{url.master}", hosts)
+        discovery = f"sentinel:{url.master}@{','.join(name for name in asked if name)}"
+        return Route("call", "", "", "", target, discovery, hosts)
     found_at = {h: _ends(source, h, p, target, names) for h, p in url.hosts}
     hosts = tuple(dict.fromkeys(name for ends in found_at.values() for name in ends))
     if not hosts:

@@ -235,8 +235,8 @@ class Edge:
     source: "users", an instance name (service-to-service) or "balancer/backend" for a `server`
     line, whose `server` is its name. reach: bridge | published | host | overlay (design.md).
     discovery: how the client finds this end: "" (its address), "multihost" (libpq: the first host
-    of a list that fits), "sentinel:<master name>" (set_rotation says which edge new connections
-    take; of such edges none is usable at the start).
+    of a list that fits), "sentinel:<master name>@<instances asked>" (set_rotation says which edge
+    new connections take; of such edges none is usable at the start).
     """
 
     source: str

@@ -92,7 +92,7 @@ class Lab:
         rewrite: Dist = IDLE,
         warm_s: float = 120.0,
         eager: bool = False,
-        discovery: bool = False,
+        discovery: str = "",
         rate: float = 100.0,
         skip: tuple[str, ...] = (),
         start: bool = True,
@@ -119,7 +119,7 @@ class Lab:
         made.append(Instance("app", "service", where["app"], **options))
         stack = self._stack(made)
         edges = [
-            Edge("app", n, "", "host", where["app"], where[n], "sentinel:mymaster")
+            Edge("app", n, "", "host", where["app"], where[n], discovery)
             for n in (self.nodes if discovery else ())
         ]
         self.world = RedisWorld(stack, edges, phases=phases, seed=seed)

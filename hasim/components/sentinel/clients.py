@@ -19,7 +19,9 @@ PREFIX = "sentinel:"
 
 
 class Clients:
-    """Keeps `set_rotation` of every edge with discovery "sentinel:<master>" true."""
+    """Keeps `set_rotation` of every edge with discovery "sentinel:<master>@<sentinels>" true.
+    Without a list every Sentinel of the stack is asked.
+    """
 
     def __init__(self, world: World, machine: Machine):
         self.world, self.machine = world, machine
@@ -45,9 +47,10 @@ class Clients:
                 self.shown[edge] = usable
                 self.world.set_rotation(edge, usable, usable)
 
-    def _discover(self, source: str, master: str) -> str:
+    def _discover(self, source: str, wanted: str) -> str:
         """The instance that discover_master gives; "" for MasterNotFoundError."""
-        for name in self.sentinels:
+        master, _, listed = wanted.partition("@")
+        for name in listed.split(",") if listed else self.sentinels:
             p = self.machine.containers[name].process
             if p is None or p.frozen or p.data is None or not p.listening:
                 continue
