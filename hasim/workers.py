@@ -138,9 +138,14 @@ class Pool:
             context = multiprocessing.get_context("fork")
             before = set(multiprocessing.active_children())
             self._executor = ProcessPoolExecutor(self.jobs, context, _begin)
-            with undisturbed():  # an exception in the hooks of fork() would be lost
-                self._executor.submit(os.getpid)  # all workers are forked at the first task
-            self._children = [c for c in multiprocessing.active_children() if c not in before]
+            try:
+                with undisturbed():  # an exception in the hooks of fork() would be lost
+                    self._executor.submit(os.getpid)  # all workers are forked at the first task
+                    here = multiprocessing.active_children()
+                    self._children = [c for c in here if c not in before]
+            except BaseException as stop:  # a signal that waited for the end of the block
+                self.__exit__(type(stop))
+                raise
         return self
 
     def submit(self, call: Callable[..., Any], *args: Any) -> Future[Any]:
