@@ -151,7 +151,7 @@ class Machine:
         """The process opens or closes its listening sockets."""
         if p.alive and p.listening != on:
             p.listening = on
-            p.listened_ns = self.world.env.now if on else p.listened_ns
+            p.listened_ns = int(self.world.env.now) if on else p.listened_ns
             if cause >= 0:
                 self.containers[p.instance].blame = cause
             self.network.refresh(self.network.of_instance(p.instance), cause)
