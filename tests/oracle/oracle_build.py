@@ -60,7 +60,7 @@ class Build:
     @staticmethod
     def _pool(station: Station, text) -> Pool:
         pool = Pool(station, text.size, text.overflow, ns(text.wait_s))
-        pool.pre_ping = text.pre_ping
+        pool.to, pool.pre_ping = text.to, text.pre_ping
         pool.command_timeout = ns(text.command_timeout_s)
         pool.user_timeout = ns(text.tcp_user_timeout_s)
         pool.all_at_once = text.on_disconnect == "invalidate-all"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from oracle_choices import Choices, between, flag
 from oracle_clock import SECOND
-from oracle_known import SHUTDOWN_MEETS_WHAT_IS_UNDER_WAY
 
 from hasim.model import Stack
 
@@ -35,9 +34,7 @@ def some_commands(draw: Choices, stack: Stack, end_ns: int) -> tuple[tuple, ...]
         elif verb == "set_maxconn":
             out.append((at, verb, draw(servers), draw(between(0, 3))))
         elif verb == "shutdown_sessions":
-            server = draw(servers)
-            if SHUTDOWN_MEETS_WHAT_IS_UNDER_WAY or server.startswith("web/"):
-                out.append((at, verb, server))
+            out.append((at, verb, draw(servers)))
         elif verb == "set_speed":
             out.append((at, verb, draw(nodes), draw((0.25, 0.5, 1.0, 3.0))))
         elif verb == "no server":

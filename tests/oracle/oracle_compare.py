@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from hasim.sim.engine import Engine
 from hasim.sim.kernel import door
 from hasim.sim.kernel import layout as L
 from hasim.sim.programs import compile_stack
+from hasim.sim.trace import BUCKETS, LOW, SUB
 from hasim.sim.world import CheckPlan, Edge
 
 
@@ -41,6 +42,8 @@ class Outcome:
     log: dict[tuple[str, str], int]
     at_end: dict[str, Any]
     results: list[tuple[int, int, int]]  # of health checks
+    waits: dict[str, list[int]] = field(default_factory=dict)  # for pools, by bucket
+    reached: dict[str, int] = field(default_factory=dict)  # how often rules of the oracle applied
     ties: int = 0  # threads of shared processors that were done at one instant, in some order
 
 
@@ -108,7 +111,10 @@ def run_kernel(case: Case) -> Outcome:
         at_end[f"connections {name}"] = int(k.balancers[b]["conns"])
     at_end["in memory"] = int(k.g[L.USED_SLOTS])
     counts = {n: int(k.g[i]) for n, i in COUNTS.items()}
-    return Outcome(lines, counts, dict(log), at_end, sorted(results))
+    hist = k.pool_hist.reshape(-1, len(k.pools), BUCKETS).sum(axis=0)
+    waits = {n: np.flatnonzero(row).repeat(row[row > 0]).tolist()
+             for n, row in zip(tables.pools, hist, strict=False)}  # fmt: skip
+    return Outcome(lines, counts, dict(log), at_end, sorted(results), waits)
 
 
 def _refused(k: Any, station: int) -> int:
@@ -165,9 +171,19 @@ def run_oracle(case: Case) -> Outcome:
     for name, b in sim.balancers.items():
         at_end[f"connections {name}"] = b.connections
     at_end["in memory"] = len(sim.places.holders)
-    ties = sum(s.ties for s in sim.stations.values())
-    return Outcome(sim.lines, {n: sim.count[n] for n in COUNTS}, dict(sim.log), at_end,
-                   sorted(sim.results), ties)  # fmt: skip
+    waits = {f"{p.station.name}->{p.to}": sorted(_bucket(w) for w in p.waits) for p in sim.pools}
+    return Outcome(
+        sim.lines, {n: sim.count[n] for n in COUNTS}, dict(sim.log), at_end, sorted(sim.results),
+        waits, dict(sim.count), sum(s.ties for s in sim.stations.values()),
+    )  # fmt: skip
+
+
+def _bucket(wait_ns: int) -> int:
+    """64 buckets an octave from 2**LOW ns on (trace.bucket_edges_s)."""
+    if wait_ns < 1 << LOW:
+        return 0
+    octave = wait_ns.bit_length() - 1
+    return min(BUCKETS - 1, (octave - LOW) * SUB + (wait_ns >> (octave - 6)) % SUB)
 
 
 def difference(case: Case, tolerance_ns: int = 0) -> str:
@@ -183,7 +199,7 @@ def difference(case: Case, tolerance_ns: int = 0) -> str:
         return f"kernel {len(kernel.lines)} requests, oracle {len(oracle.lines)}; first: {extra}"
     if kernel.results != oracle.results:
         return f"checks: kernel {kernel.results}, oracle {oracle.results}"
-    for name in ("counts", "log", "at_end"):
+    for name in ("counts", "log", "at_end", "waits"):
         a, b = getattr(kernel, name), getattr(oracle, name)
         if a != b:
             keys = sorted(k for k in {*a, *b} if a.get(k) != b.get(k))

@@ -149,9 +149,9 @@ class Oracle(Build):
         server.backend.shutdown_sessions(server, self.places.alive(), self.idle_connections())
 
     def idle_connections(self) -> list[Connection]:
-        """Those that pools keep and that are open at both ends, in a fixed order."""
+        """Those that pools keep and that nobody has seen closing, in a fixed order."""
         kept = [c for pool in self.pools for c in sorted(pool.idle, key=lambda c: c.number)]
-        return [c for c in kept if not c.lost and not c.process_gone]
+        return [c for c in kept if not c.lost]
 
     def do_set_speed(self, instance: str, factor: float) -> None:
         """A slower or faster processor."""

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from oracle_clock import NEVER
 from oracle_haproxy import CONNECTS, NO_ROUTE, REFUSED
-from oracle_known import EARLY_CLOSE_ENDS_LIBPQ, SESSION_OUTLIVES_ITS_CALLER
 from oracle_pool import RETRIES2, Connection
 from oracle_tcp import CLIENT, FIRST_RTO, HAPROXY, NEIGHBOUR_FAILS, SERVICE, syn_at
 
@@ -55,6 +54,7 @@ class Over:
         self.next_at = self.haproxy_at = NEVER
         balancer = self.backend.balancer
         if self.reused and self.conn.gone_at_haproxy:
+            self.sim.count["used after HAProxy closed"] += 1
             self.soon(self.cut, CLIENT)  # its socket is closed, whatever its process does now
         elif self.reused:
             self.soon(self.pass_on, HAPROXY)
@@ -99,6 +99,7 @@ class Over:
 
     def next_host(self: Request) -> None:
         """libpq tries the hosts of its list in their order (postgres-patroni.md section 4)."""
+        self.sim.count["next hosts"] += 1
         self.give_place_back()
         self.conn.server = None
         self.held, self.fresh = None, False
@@ -107,11 +108,6 @@ class Over:
             self.soon(self.try_host, HAPROXY)
         else:
             self.answer(NO_ENTRY, "")
-
-    def tries_next_host(self: Request) -> bool:
-        """Closed before the greeting came."""
-        listed = self.conn is not None and self.backend.discovery == "multihost"
-        return listed and self.fresh and not EARLY_CLOSE_ENDS_LIBPQ
 
     def try_host(self: Request) -> None:
         """The first of the hosts that are left."""
@@ -167,6 +163,7 @@ class Over:
         self.conn_at = self.command_at
         waits_for_greeting = self.fresh and self.backend.discovery == "multihost"
         if station.frozen and (self.pinging or waits_for_greeting):
+            self.sim.count["greetings awaited"] += 1
             station.greeted.append(self)
             if self.fresh:  # no command has left yet
                 self.conn_at = self.command_at = NEVER
@@ -212,6 +209,7 @@ class Over:
     def ping_failed(self: Request) -> None:
         """The pool discards what was dead and opens a new connection; the caller sees nothing."""
         pool = self.conn.pool
+        self.sim.count["pings failed"] += 1
         self.leave_greeted()
         self.pinging, self.held = False, None
         self.next_at = self.haproxy_at = self.conn_at = self.command_at = NEVER
@@ -232,6 +230,7 @@ class Over:
     def connection_gives_up(self: Request) -> None:
         """command_timeout, tcp_user_timeout, or the last retransmit of TCP."""
         timed_out = self.command_at <= self.clock.now
+        self.sim.count["command timeouts" if timed_out else "user timeouts"] += 1
         self.conn_at = NEVER
         if self.pinging and not timed_out:
             self.ping_failed()
@@ -260,8 +259,7 @@ class Over:
             self.parent.broken = True
         self.tell_caller(TIMEOUT, same=False)
         self.caller_at = self.conn_at = NEVER
-        holds = SESSION_OUTLIVES_ITS_CALLER and not self.backend.abortonclose
-        if holds and self.backend.tcp and not early:
+        if self.backend.tcp and not early and not self.backend.abortonclose:
             self.conn.closed = True
             if self.stage == "lost" and self.conn.gone_at_haproxy:
                 self.let_go()
@@ -288,6 +286,7 @@ class Over:
 
     def session_idle(self: Request) -> None:
         """No byte either way for too long: HAProxy closes both sides, command or not."""
+        self.sim.count["cut under a command"] += 1
         if self.pinging:
             self.ping_failed()
         else:

@@ -200,10 +200,7 @@ class Request(Entry, Connect, Over, Work, Timed):
             self.tries += 1
             self.wait(self.clock.now + rto, self.deliver, "sending")
         elif server.connect == REFUSED or self.life != server.life:
-            if self.tries_next_host():
-                self.next_host()
-            else:
-                self.soon(self.cut, HAPROXY)
+            self.soon(self.cut, HAPROXY)
         elif self.conn is not None:
             self.reaches_server()
         else:
@@ -232,8 +229,6 @@ class Request(Entry, Connect, Over, Work, Timed):
         self.next_at = self.haproxy_at = NEVER
         if self.pinging:
             self.ping_failed()
-        elif self.tries_next_host():
-            self.next_host()
         elif not self.backend.is_haproxy or self.backend.tcp:
             self.answer(EOF, "eof SH--" if self.backend.tcp else "")
         elif not self.send_again("empty-response"):

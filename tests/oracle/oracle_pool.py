@@ -23,7 +23,6 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from oracle_clock import NEVER, SECOND, Clock, Timed
-from oracle_known import IDLE_TIMER_SEES_SILENT_DEATHS
 
 if TYPE_CHECKING:
     from oracle_haproxy import Backend, Server, Way
@@ -103,8 +102,6 @@ class Connection(Timed):
         """Idle for too long; a stopped HAProxy looks at its timers when it runs again."""
         if self.lost or self.req is not None:
             return
-        if self.process_gone and not IDLE_TIMER_SEES_SILENT_DEATHS:
-            return
         if self.backend.balancer.frozen:
             self.backend.balancer.overdue.append(self)
         else:
@@ -150,7 +147,7 @@ class Pool:
 
     def __init__(self, station: Station, size: int, overflow: int, wait: int) -> None:
         self.station, self.size, self.limit, self.wait = station, size, size + overflow, wait
-        self.pre_ping = False
+        self.to, self.pre_ping = "", False
         self.command_timeout = self.user_timeout = NEVER
         self.all_at_once = True  # on_disconnect: invalidate-all
         self.generation = 0
@@ -158,6 +155,7 @@ class Pool:
         self.idle: deque[Connection] = deque()
         self.numbers = list(range(self.limit - 1, -1, -1))  # the last given back is the next
         self.waiting: deque[Request] = deque()
+        self.waits: list[int] = []  # for a connection, in vain or not, in ns
 
     def take(self) -> tuple[bool, Connection | None]:
         """Is there room, and the oldest idle connection that is still good."""

@@ -337,7 +337,8 @@ class Station(Timed):
                 req.process_died()
         self.frozen = frozen
         for session in idle:
-            if session.server.station is self and session.server.connect < 2:
+            heard = session.server.station is self and session.server.connect < 2
+            if heard and not session.process_gone:
                 session.end_session()
         self.connections = 0
         self.greeted.clear()

@@ -9,7 +9,6 @@ from oracle_choices import Choices, between, flag
 from oracle_clock import SECOND
 from oracle_command_strategy import some_commands
 from oracle_compare import Case
-from oracle_known import PING_HAS_ITS_OWN_TIME
 
 from hasim.model import (
     INF,
@@ -103,14 +102,13 @@ def _health(draw: Choices, calls: tuple[str, ...]) -> tuple[Endpoint, ...]:
 
 
 def _pool(draw: Choices, to: str) -> Pool:
-    pre_ping, command_s = draw(flag), draw((INF, INF, 0.0579, 0.2957))
     return Pool(
         to,
         draw((1, 2, 5)),
         draw(between(0, 2)),
         draw((30.0, 0.0717)),
-        pre_ping=pre_ping,
-        command_timeout_s=INF if pre_ping and not PING_HAS_ITS_OWN_TIME else command_s,
+        pre_ping=draw(flag),
+        command_timeout_s=draw((INF, INF, 0.0579, 0.2957)),
         tcp_user_timeout_s=draw((INF, 0.1213, 0.4111)),
         on_disconnect=draw(("invalidate-all", "invalidate-one")),
     )

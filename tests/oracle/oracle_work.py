@@ -79,6 +79,7 @@ class Work:
         if not station.writable:
             self.read_only()
         elif station.extra is None:
+            self.sim.count["stalled commits"] += 1
             self.wait(NEVER, self.work, "stall")
         elif station.extra:
             self.wait(self.clock.now + station.extra, self.io_done, "sync")
@@ -92,6 +93,7 @@ class Work:
         pool = self.server.station.pools.get(row.step.target.partition("/")[0])
         now = self.clock.now
         timeout = row.step.timeout_s
+        self.call_since = now
         self.call_until = now + round(timeout * SECOND) if timeout < 3e9 else NEVER
         if pool is None:
             self.place_call(None, None)
@@ -101,16 +103,20 @@ class Work:
             self.place_call(pool, conn)
         else:
             self.next_at, self.then = min(now + pool.wait, self.call_until), self.no_pooled
+            self.pool_waited_for = pool
             self.wait_in(pool.waiting, "pool")
 
     def no_pooled(self: Request) -> None:
         """No pooled connection came free in time."""
         self.leave_queue()
+        self.pool_waited_for.waits.append(self.clock.now - self.call_since)
         self.outcome = APP_5XX
         self.soon(self.call_ended, SERVICE)
 
     def place_call(self: Request, pool: Pool | None, conn: Connection | None) -> None:
         """Send the nested call, over a connection of the pool or one that is to be made."""
+        if pool is not None:
+            pool.waits.append(self.clock.now - self.call_since)
         row = self.operation.rows[self.row]
         backend = row.backend_of(self.server.station.name)
         child = self.sim.nested(row.callee, self.demand.child(row.number))

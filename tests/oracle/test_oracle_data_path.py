@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import oracle_known as known
 import pytest
 from oracle_clock import SECOND
 from oracle_compare import Case, Outcome, run_kernel, run_oracle
@@ -227,43 +226,20 @@ def test_an_idle_session_keeps_its_place_on_the_server(run) -> None:
     assert seen.at_end["served data/db-1"] == 1
 
 
-# ---- what neither does yet (oracle_known.py) -------------------------------------------------
-
-
-def unless(switch: bool, why: str) -> pytest.MarkDecorator:
-    """The kernel is to be changed first, then the switch turned; strict, so that it is noticed."""
-    return pytest.mark.xfail(not switch, reason=why, strict=True)
-
-
-@pytest.mark.parametrize(
-    "run",
-    [
-        run_oracle,
-        pytest.param(run_kernel, marks=unless(known.PING_HAS_ITS_OWN_TIME, "kernel: they share")),
-    ],
-)
+@BOTH
 def test_a_ping_and_the_command_after_it_each_have_their_time(run) -> None:
     pool = Pool("db", pre_ping=True, command_timeout_s=0.0125)
     assert failed(run(Small(pool=pool, target="db", way=direct()).case())) == 0
 
 
 @BOTH
-@unless(known.IDLE_TIMER_SEES_SILENT_DEATHS, "kernel: the idle timer skips them")
 def test_haproxy_ends_an_idle_session_whose_server_died_in_silence(run) -> None:
     small = Small(idle_s=0.1, seconds=0.05)
     seen = run(small.case((50 * MS, "set_connect", "data/db-1", 2), (60 * MS, "crash", "db-1")))
     assert seen.at_end["served data/db-1"] == 0
 
 
-@pytest.mark.parametrize(
-    "run",
-    [
-        run_oracle,
-        pytest.param(
-            run_kernel, marks=unless(known.SHUTDOWN_MEETS_WHAT_IS_UNDER_WAY, "kernel: goes on")
-        ),
-    ],
-)
+@BOTH
 def test_shutdown_sessions_meets_a_command_on_its_way_to_haproxy(run) -> None:
     small = Small(idle_s=30.0, proxy="h3", seconds=0.3)
     second = run(small.case()).lines[1].start
@@ -272,7 +248,6 @@ def test_shutdown_sessions_meets_a_command_on_its_way_to_haproxy(run) -> None:
 
 
 @BOTH
-@unless(known.EARLY_CLOSE_ENDS_LIBPQ, "kernel: libpq goes on to the next host")
 def test_a_host_that_closes_before_its_greeting_ends_libpqs_connect(run) -> None:
     """Measured with psql 15: 'server closed the connection unexpectedly', no other host tried."""
     way = direct("multihost", ("db-1", "db-2"))
@@ -282,7 +257,6 @@ def test_a_host_that_closes_before_its_greeting_ends_libpqs_connect(run) -> None
 
 
 @BOTH
-@unless(known.SESSION_OUTLIVES_ITS_CALLER, "kernel: the session ends with its caller's call")
 def test_an_abandoned_command_keeps_its_place_on_the_server(run) -> None:
     """Measured, HAProxy 2.6.12 in mode tcp: the place is free when the server has answered."""
     small = Small(work_s=0.5, timeout_s=0.1, seconds=0.05, rest_s=0.2, idle_s=30.0)

@@ -13,13 +13,20 @@ from oracle_engine import Oracle
 from oracle_random import philox
 from oracle_stack_strategy import cases
 
-FEW, MANY = 300, 3000
+FEW, MANY = 800, 8000
 COMMON = {
     "deadline": None,
     "derandomize": True,
     "database": None,
     "suppress_health_check": list(HealthCheck),
 }
+
+
+REACHED = (
+    "pings failed", "next hosts", "command timeouts", "user timeouts", "cut under a command",
+    "greetings awaited", "used after HAProxy closed", "stalled commits", "refused", "commits",
+    "checks",
+)  # fmt: skip
 
 
 def tolerance_ns(case: Case) -> int:
@@ -51,6 +58,7 @@ def test_the_random_stacks_reach_the_rules() -> None:
     """Most words of HAProxy's log and all outcomes turn up: the comparison is about something."""
     log: Counter[str] = Counter()
     counts: Counter[str] = Counter()
+    reached: Counter[str] = Counter()
     outcomes: Counter[int] = Counter()
 
     @settings(max_examples=FEW, **COMMON)
@@ -58,6 +66,8 @@ def test_the_random_stacks_reach_the_rules() -> None:
     def collect(case: Case) -> None:
         seen = run_oracle(case)
         outcomes.update(line.outcome for line in seen.lines)
+        reached.update(seen.reached)
+        reached.update({k.split()[0]: n for k, n in seen.at_end.items()})
         counts.update({name: n for name, n in seen.counts.items() if n})
         for (_, letters), n in seen.log.items():
             log[letters] += n
@@ -67,6 +77,7 @@ def test_the_random_stacks_reach_the_rules() -> None:
     assert all(counts[name] for name in COUNTS), counts
     expected = "200 ----|503 SC--|503 sC--|503 SC-- NOSRV|503 sQ--|502 SH--|504 sH--|-1 C---"
     assert {*expected.split("|"), "eof SH--"} <= set(log), log
+    assert all(reached[word] for word in REACHED), reached
 
 
 def test_a_change_of_the_stack_is_noticed() -> None:
