@@ -7,9 +7,15 @@ import random
 import pytest
 from redis_lab import NODES, Lab
 
+from hasim.model import Dist, Service
+
 APART = {"redis-1": "a", "s1": "a", "app": "a", "redis-2": "b", "s2": "b", "redis-3": "c"} | {
     "s3": "c"
 }
+VERBS = (
+    *("kill", "back", "freeze", "thaw", "hole", "cut", "heal", "move", "dns", "power"),
+    *("full", "clock", "load"),
+)
 WAITS_S = (0.01, 0.3, 2.0, 6.0, 15.0, 40.0)
 
 
@@ -26,7 +32,7 @@ class Chaos:
             network="host" if seed % 3 else "bridge",
             redis={"min_replicas": 1} if seed % 7 == 0 else redis,
             sentinel={"resolve_hostnames": not seed % 3},
-            discovery=True,
+            discovery="sentinel:mymaster",
         )
         self.machine, self.cuts, self.at_s = self.lab.machine, [], 0.0
         self.everyone = (*NODES, *self.lab.names)
@@ -36,9 +42,7 @@ class Chaos:
         name = self.rng.choice(self.everyone)
         running, machine = self.lab.process(name) is not None, self.machine
         host = APART[name]
-        match self.rng.choice(
-            ("kill", "back", "freeze", "thaw", "hole", "cut", "heal", "move", "dns", "power")
-        ):
+        match self.rng.choice(VERBS):
             case "kill" if running:
                 self.lab.kill(name)
             case "back" if not running:
@@ -59,6 +63,13 @@ class Chaos:
                 self.lab.back(name)
             case "dns":
                 machine.set_dns(self.rng.choice(("ok", "silent", "nx")))
+            case "full" if running and self.lab.data(name) is not None:
+                self.lab.data(name).disk_full(self.rng.random() < 0.5, -1)
+            case "clock" if running and hasattr(self.lab.data(name), "clock_jump"):
+                self.lab.data(name).clock_jump(self.rng.choice((-90.0, -1.0, 1.5, 30.0)))
+            case "load" if name in NODES:
+                boot = Dist("const", self.rng.choice((0.1, 3.0, 20.0)))
+                machine.containers[name].service = Service("redis", boot=boot)
             case "power" if machine.powered(host):
                 machine.power_off(host)
             case "power":
@@ -81,7 +92,9 @@ class Chaos:
                 self.lab.hole(name, False)
             if self.lab.process(name) is None:
                 self.lab.back(name)
-        self.lab.run(self.at_s + 300.0)
+            elif self.lab.data(name) is not None:
+                self.lab.data(name).disk_full(False, -1)
+        self.lab.run(self.at_s + 400.0)
 
 
 @pytest.mark.parametrize("seed", range(1, 9))

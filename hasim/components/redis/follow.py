@@ -83,6 +83,8 @@ class Follower:
             master = self._ready()
             if master is None or self.up:
                 yield from self._wait(None)
+            elif not _serves(master):
+                yield from self._wait(self._to_cron(server))
             elif self.first or (yield from self._wait(self._to_cron(server))):
                 self.first = False
                 yield from self._sync(master)
@@ -273,3 +275,10 @@ class Follower:
         if saved is None:
             return None
         return Position(up.branch, count_at(server.world, up.branch, saved))
+
+
+def _serves(master: Server) -> bool:
+    """May it be followed? "Can't SYNC while not connected with my master" (syncCommand): so no
+    two replicas follow each other.
+    """
+    return master.follower is None or master.follower.up

@@ -58,6 +58,8 @@ class Storage:
         server, since = self.server, self.since_ns
         while server.p.alive and self.full and self.since_ns == since:
             yield from server.p.awake()
+            if not self.full or self.since_ns != since:
+                return
             kind = self._fails()
             if kind and not (self.error and server.config.ignore_disk_errors):
                 self._failed(kind)

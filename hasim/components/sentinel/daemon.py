@@ -71,8 +71,9 @@ class Sentinel(Host):
         self._watched: set[str] = set()
         self.id = memory.wake_up(self)
         machine.notice(self.name, self._self_changed)
-        self._no_dns = self.dns_silent
+        self.dns_silent = False  # does no resolver answer?
         if config.resolve_hostnames:  # with addresses alone nothing is ever looked up
+            self.dns_silent = self._no_dns()
             machine.watchers.append(self._names_changed)
 
     # ---- the loop ------------------------------------------------------------------------------
@@ -126,8 +127,9 @@ class Sentinel(Host):
 
     def _names_changed(self) -> None:
         """A lookup that fails at once costs nothing; only silence matters."""
-        if self._no_dns != self.dns_silent:
-            self._no_dns = self.dns_silent
+        if self.p.alive and self.dns_silent != self._no_dns():
+            self.advance(int(self.p.env.now), inclusive=False)
+            self.dns_silent = self._no_dns()
             self.poke()
 
     def ring(self) -> None:
@@ -248,9 +250,7 @@ class Sentinel(Host):
             link.last_reconn = self.now - LOOKUP_NS  # the attempt began before the lookup
         return True
 
-    @property
-    def dns_silent(self) -> bool:
-        """Does no resolver answer?"""
+    def _no_dns(self) -> bool:
         return getattr(self.machine, "dns_mode", "ok") == "silent"
 
     def _periodic(self, master: Master, entry: Entry) -> None:

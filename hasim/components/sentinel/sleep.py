@@ -75,6 +75,8 @@ def _place(
         return old if old > start else start - age(kind, period)  # later: a clock was set back
 
     entry.reply = since(entry.reply, "ping", RECONNECT_NS)
+    if view.answers and link.disconnected and link.last_reconn > start - RECONNECT_NS:
+        return  # a clock that was set back keeps it closed
     if view.answers:  # for seconds by now: connected, and everything is answered
         link.disconnected, link.open, link.process = False, True, view.process
         link.opens_at = link.fails_at = FAR
