@@ -158,6 +158,7 @@ def test_a_manager_keeps_a_slot_for_each_member_and_moves_it_on_a_standby() -> N
     primary.keep_slots({"pg_2": 0.0, "pg_3": 0.0})
     standby.keep_slots({"pg_3": 0.0})
     begun = standby.slot_positions()["pg_3"]
+    assert begun > 0  # from its last checkpoint on
     lab.run(5)
     standby.keep_slots({"pg_3": begun + 1e7})
     assert standby.slot_positions() == {"pg_3": begun + 1e7}

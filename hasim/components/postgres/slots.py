@@ -24,11 +24,17 @@ def keep_slots(server: Postmaster, wanted: Mapping[str, float]) -> None:
         del slots[name]
     for name, at_bytes in wanted.items():
         slot = slots.get(name) or add_slot(server, name)
-        if slot.restart_bytes is None:  # immediately_reserve
-            slot.restart_bytes = server.kept.redo_bytes
+        if slot.restart_bytes is None:  # immediately_reserve: from the last checkpoint on
+            slot.restart_bytes = max(server.kept.redo_bytes, _checkpoint_bytes(server))
         if server.primary is None and not slot.active:
             here = min(at_bytes, server.received_bytes())
             slot.restart_bytes = max(slot.restart_bytes, here)
+
+
+def _checkpoint_bytes(server: Postmaster) -> float:
+    """The latest checkpoint that the server has."""
+    at = server.position()
+    return float(server.history.checkpoint_before(at)) if at is not None else 0.0
 
 
 def slot_positions(server: Postmaster) -> dict[str, float]:
