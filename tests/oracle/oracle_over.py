@@ -168,6 +168,10 @@ class Over:
             if self.fresh:  # no command has left yet
                 self.conn_at = self.command_at = NEVER
             self.hold(self.greeted, SERVICE, "ping")
+        elif self.pinging and self.orphan:  # nobody waits for the pong: no command follows
+            self.give_place_back()
+            self.conn.finish()
+            self.let_go()
         elif self.pinging:
             self.pinging = False
             self.send_over()
@@ -208,6 +212,10 @@ class Over:
 
     def ping_failed(self: Request) -> None:
         """The pool discards what was dead and opens a new connection; the caller sees nothing."""
+        if self.orphan:
+            self.pinging = False
+            self.answer(EOF, "")
+            return
         pool = self.conn.pool
         self.sim.count["pings failed"] += 1
         self.leave_greeted()

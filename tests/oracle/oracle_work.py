@@ -150,7 +150,7 @@ class Work:
         child, self.child = self.child, None
         child.parent, child.orphan = None, True
         if child.conn is not None:
-            child.conn.closed, child.pinging = True, False
+            child.conn.closed = True
             child.caller_at = self.clock.now  # its connection closes with the process
             child.set_alarm()
 

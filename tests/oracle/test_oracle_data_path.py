@@ -262,3 +262,17 @@ def test_an_abandoned_command_keeps_its_place_on_the_server(run) -> None:
     small = Small(work_s=0.5, timeout_s=0.1, seconds=0.05, rest_s=0.2, idle_s=30.0)
     assert run(small.case()).at_end["served data/db-1"] == 1
     assert run(replace(small, rest_s=0.6).case()).at_end["served data/db-1"] == 0
+
+
+@BOTH
+def test_no_query_follows_a_ping_whose_caller_has_given_up(run) -> None:
+    """The caller waits for the pong before it sends: a stopped server gets only the ping."""
+    pool = Pool("data", pre_ping=True)
+    small = Small(pool=pool, idle_s=30.0, timeout_s=0.3, seconds=0.15, rest_s=1.5)
+    case = small.case((50 * MS, "freeze", "db-1"), (SECOND, "set_commit", "db-1", None),
+                      (SECOND, "thaw", "db-1"))  # fmt: skip
+    query = Op("q", (*case.stack.service("db").ops[0].steps, Step("commit")))
+    services = (case.stack.service("app"), replace(case.stack.service("db"), ops=(query,)))
+    seen = run(replace(case, stack=replace(case.stack, services=services)))
+    assert took_ms(seen)[1] == 300
+    assert seen.at_end["inflight db-1"] == 0
