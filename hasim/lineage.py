@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-NS = 1_000_000_000
+from hasim.units import NS
 
 
 @dataclass(frozen=True, slots=True)

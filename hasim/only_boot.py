@@ -15,8 +15,8 @@ from hasim.sim.instances import Machine
 from hasim.sim.programs import compile_stack
 from hasim.sim.run import why_void
 from hasim.sim.up import boot
-from hasim.sim.world import NS
 from hasim.source import Span
+from hasim.units import NS
 from hasim.workers import warm
 
 

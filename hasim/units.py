@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
+NS = 1_000_000_000  # in a second
+
 _MS, _S, _M, _H, _D = (Decimal(x) for x in ("0.001", "1", "60", "3600", "86400"))
 _US, _NS = Decimal("0.000001"), Decimal("0.000000001")
 _YEAR = 365 * _D

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hasim.components.base import Component, Machine, Process
 from hasim.source import Span
+from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.model import HealthCheck, Instance
@@ -32,7 +33,6 @@ STOP_SIGNALS |= dict.fromkeys(("pgvector", "postgis", "timescaledb"), "SIGINT") 
 
 # Signals that no process can handle. Source: signal(7).
 FATAL = ("SIGKILL", "KILL", "9")
-NS = 1_000_000_000  # source: definition
 
 
 class Docker:

@@ -22,8 +22,9 @@ from hasim.sim.kernel import layout as L
 from hasim.sim.programs import health_operation
 from hasim.sim.tables import Tables
 from hasim.sim.trace import Mark
-from hasim.sim.world import NS, CheckPlan, Edge, Pace, Repeated, World
+from hasim.sim.world import CheckPlan, Edge, Pace, Repeated, World
 from hasim.source import Default, Span
+from hasim.units import NS
 
 
 @cache

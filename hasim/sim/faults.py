@@ -26,8 +26,9 @@ from hasim.sim.fault_network import NetworkFaults
 from hasim.sim.instances import Machine, quantile
 from hasim.sim.rolling import Plan, RollingUpdate
 from hasim.sim.trace import FaultSpan
-from hasim.sim.world import NS, World
+from hasim.sim.world import World
 from hasim.targets import resolve as select
+from hasim.units import NS
 
 Target = tuple[str, str]
 Resolve = Callable[[str], Sequence[Target]]

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from math import inf, prod
 from typing import TYPE_CHECKING
 
-from hasim.sim.world import CONNECTS, NO_ROUTE, NS, REFUSED, SILENT, Edge, World
+from hasim.sim.world import CONNECTS, NO_ROUTE, REFUSED, SILENT, Edge, World
+from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.sim.instances import Machine

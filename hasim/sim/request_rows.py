@@ -7,7 +7,7 @@ import numpy as np
 from hasim.sim.kernel import layout as L
 from hasim.sim.tables import Tables
 from hasim.sim.trace import OK, OUTCOMES
-from hasim.sim.world import NS
+from hasim.units import NS
 
 ROW = np.dtype(
     [

@@ -25,7 +25,7 @@ from hasim.sim.sampler import Sampler
 from hasim.sim.tables import ns
 from hasim.sim.trace import BUCKETS, OUTCOMES, Trace
 from hasim.sim.up import boot
-from hasim.sim.world import NS
+from hasim.units import NS
 
 
 def replicate(

@@ -11,7 +11,7 @@ from hasim.sim.instances import Machine
 from hasim.sim.kernel import door
 from hasim.sim.kernel import layout as L
 from hasim.sim.trace import BUCKETS, SAMPLED_GAUGES, Labels, bucket_edges_s
-from hasim.sim.world import NS
+from hasim.units import NS
 
 COLUMNS = {  # name -> which rows it has a column for
     "cpu_s": "stations",

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from hasim.components.base import LOST, Process
 from hasim.sim.tables import rtt_between
-from hasim.sim.world import CONNECTS, NO_ROUTE, NS, REFUSED, SILENT
+from hasim.sim.world import CONNECTS, NO_ROUTE, REFUSED, SILENT
+from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.sim.instances import Machine

@@ -15,8 +15,7 @@ import simpy
 from hasim.model import Stack
 from hasim.scenario import Scenario
 from hasim.source import Default, Span
-
-NS = 1_000_000_000
+from hasim.units import NS as NS
 
 # What a connect over one edge (a `server` line, a client's way in, a call to a service) meets.
 CONNECTS, REFUSED, SILENT, NO_ROUTE = range(4)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from hasim.components.etcd.store import NS, Revoke
+from hasim.components.etcd.store import Revoke
+from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.components.etcd.member import Member

@@ -17,7 +17,6 @@ from hasim.components.etcd.config import EtcdConfig
 from hasim.components.etcd.lessor import MIN_TTL_TIMEOUTS, Lessor
 from hasim.components.etcd.requests import FSYNC_S, Requests
 from hasim.components.etcd.store import (
-    NS,
     Change,
     Command,
     Delete,
@@ -27,6 +26,7 @@ from hasim.components.etcd.store import (
     Revoke,
     Store,
 )
+from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.sim.world import World

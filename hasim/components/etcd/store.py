@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-NS = 1_000_000_000  # source: definition
+from hasim.units import NS
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from hasim.model import Resolver
+from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.components.base import Machine
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from hasim.model import Balancer, Server
     from hasim.sim.world import World
 
-NS = 1_000_000_000  # source: definition
 
 # A silent resolver is noticed this much after its hold time. Source: measured, 31.2 s with 30 s.
 SILENCE_EXTRA_S = 1.2

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hasim.units import NS
+
 if TYPE_CHECKING:
     from hasim.components.base import Machine
     from hasim.sim.world import World
 
-NS = 1_000_000_000  # source: definition
 # How long a client goes on sending to a hardware address that no longer answers: its neighbour
 # entry stays reachable, waits, probes, fails. Source: arp(7), base_reachable_time 30 s times
 # 0.5..1.5, delay_first_probe_time 5 s, ucast_solicit 3 times retrans_time 1 s; measured 43.6, 46.1

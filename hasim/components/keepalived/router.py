@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from hasim.components.keepalived.addresses import address
+from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.components.base import Machine, Process
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from hasim.components.keepalived.segment import Segment
     from hasim.sim.world import World
 
-NS = 1_000_000_000  # source: definition
 # The skew of version 2 is in seconds, that of version 3 in advert intervals; priorities of routers
 # that do not own the address end at 254. Source: RFC 3768 and RFC 5798, 6.1; 2.2.7 clamps to 1-254.
 SCALE = 256

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from hasim.units import NS
+
 if TYPE_CHECKING:
     from hasim.components.base import Machine, Process
     from hasim.components.keepalived.config import Script
     from hasim.model import Instance
     from hasim.sim.world import World
-
-NS = 1_000_000_000  # source: definition
 
 
 class Check:

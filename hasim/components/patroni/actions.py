@@ -10,7 +10,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from hasim.components.patroni import race
-from hasim.components.patroni.client import NS
+from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.components.patroni.node import Node

@@ -9,7 +9,8 @@ from collections.abc import Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hasim.components.patroni.client import FIRST_DELAY_S, NS, DcsError, Retry
+from hasim.components.patroni.client import FIRST_DELAY_S, DcsError, Retry
+from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.components.patroni.node import Node

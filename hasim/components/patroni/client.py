@@ -11,11 +11,11 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from hasim.components.base import LOST
+from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.components.patroni.node import Node
 
-NS = 1_000_000_000  # source: definition
 # Source: patroni/dcs/etcd.py (AbstractEtcd: Retry(max_delay=1); utils.Retry: 0.1 s doubled, up to
 # 0.8 s of jitter in steps of 0.01 s).
 FIRST_DELAY_S, MAX_DELAY_S, JITTER_STEPS = 0.1, 1.0, 81

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from hasim.components.patroni.client import NS, DcsError
+from hasim.components.patroni.client import DcsError
 from hasim.components.patroni.view import Entry, Failover, View, view_of
+from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.components.patroni.node import Node

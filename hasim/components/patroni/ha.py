@@ -9,9 +9,10 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from hasim.components.patroni import actions, race, recovery
-from hasim.components.patroni.client import NS, DcsError
+from hasim.components.patroni.client import DcsError
 from hasim.components.patroni.rest import ask, failsafe_of
 from hasim.components.patroni.sync import before_promotion, process_sync
+from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.components.patroni.node import Node

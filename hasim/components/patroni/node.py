@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from hasim.components.base import Machine, Process
 from hasim.components.patroni.cache import Cache
-from hasim.components.patroni.client import NS, Client, DcsError, Gone
+from hasim.components.patroni.client import Client, DcsError, Gone
 from hasim.components.patroni.config import PatroniConfig
 from hasim.components.patroni.dcs import Dcs
 from hasim.components.patroni.disk import DataDir, is_behind
 from hasim.components.patroni.rest import Rest
 from hasim.components.patroni.view import MemberData, View
 from hasim.components.patroni.watchdog import Watchdog
+from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.sim.world import World

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hasim.components.base import request
-from hasim.components.patroni.client import NS
-from hasim.units import parse_size_bytes
+from hasim.units import NS, parse_size_bytes
 
 if TYPE_CHECKING:
     from hasim.components.base import Process

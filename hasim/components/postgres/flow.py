@@ -12,11 +12,11 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from hasim.lineage import Position
+from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.components.postgres.wal import History
 
-NS = 1_000_000_000  # source: definition
 STEP_NS = NS  # source: our choice; a burst shorter than this is spread over it
 
 

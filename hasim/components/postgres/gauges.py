@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 from hasim.components.postgres.datadir import kept
 from hasim.components.postgres.primary import REPLAY_S, WRITE_S
+from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.components.base import Machine
     from hasim.components.postgres.senders import Sender
     from hasim.components.postgres.server import Postmaster
     from hasim.lineage import Position
-
-NS = 1_000_000_000  # source: definition
 
 
 def show(server: Postmaster) -> None:

@@ -9,11 +9,11 @@ from hasim.components.postgres.retention import Retention
 from hasim.components.postgres.senders import Sender
 from hasim.components.postgres.sync import Rule, candidates, parse_rule, wait_s
 from hasim.lineage import Position
+from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.components.postgres.server import Postmaster
 
-NS = 1_000_000_000  # source: definition
 
 # A standby writes a message, and replays one. Source: assumption; a write into the page cache and
 # a few records of WAL, both far below a flush.

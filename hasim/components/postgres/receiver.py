@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from hasim.components.postgres.names import looked_up
 from hasim.components.postgres.senders import Refusal, Request, Sender
 from hasim.components.postgres.stream import Stream
+from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.components.base import Conn, Process
     from hasim.components.postgres.server import Postmaster
 
-NS = 1_000_000_000  # source: definition
 
 # Starting a walreceiver process and its failing connect. Source: measured, a promotion in 143 met
 # such an attempt (reference/postgres-patroni.md 1.6), which comes every 5 s.

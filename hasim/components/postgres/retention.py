@@ -10,11 +10,12 @@ from collections.abc import Generator
 from math import inf
 from typing import TYPE_CHECKING
 
+from hasim.units import NS
+
 if TYPE_CHECKING:
     from hasim.components.postgres.primary import Primary
     from hasim.components.postgres.server import Postmaster
 
-NS = 1_000_000_000  # source: definition
 
 # How often the WAL written is compared with max_wal_size, a slot's limit and the disk: when half
 # of what is left would be used up, within these bounds. Source: our choice.

@@ -5,12 +5,13 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from hasim.units import NS
+
 if TYPE_CHECKING:
     from hasim.components.base import Conn, Process
     from hasim.components.postgres.senders import Sender
     from hasim.components.postgres.server import Postmaster
 
-NS = 1_000_000_000  # source: definition
 SILENT, NO_ROUTE = 2, 3  # source: hasim.sim.world, what a connect meets
 
 

@@ -15,11 +15,11 @@ from hasim.components.prometheus.config import Config, split
 from hasim.components.prometheus.evaluate import NAME, Labels, matches
 from hasim.components.prometheus.exporters import EXPORTERS, SHOWN
 from hasim.read.prometheus_ast import selectors
+from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.model import Balancer, Instance, Stack
 
-NS = 1_000_000_000  # source: definition
 
 # SYN retransmits of a connect into silence, s after the first SYN. Source: Linux ip-sysctl,
 # tcp_syn_linear_timeouts; the scrape's timeout ends it (Go's dialer has the request's deadline).

@@ -15,13 +15,12 @@ from hasim.components.prometheus.config import Config
 from hasim.components.prometheus.evaluate import EvaluationError, Labels, evaluate
 from hasim.components.prometheus.scrape import Scraped, Scraper, Store, Target, relevant, targets
 from hasim.read.prometheus_ast import selectors
+from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.read.prometheus import Group
     from hasim.sim.world import World
     from hasim.source import Origin
-
-NS = 1_000_000_000  # source: definition
 
 
 class Server:
