@@ -1,10 +1,11 @@
 """How fast hasim is, as ratios against things run beside it; medians of 5.
 
-usage: python benchmarks/speed.py [w2] [gateway] [scale] [command]     (default: all)
+usage: python benchmarks/speed.py [w2] [gateway] [data] [scale] [command]     (default: all)
 
 w2       models/closed-network as a stack folder through replicate(), histograms on, against
          benchmarks/simpy_w2.py and benchmarks/w2.c (needs a C compiler)
 gateway  HAProxy -> gateway with deadlines, retries, memory and CPU sharing on: requests per CPU s
+data     gateway -> Redis and PostgreSQL of the story portal, control plane included
 scale    50,000 users against 500: cost per event
 command  `hasim --help` in CPU seconds, first compilation, peak memory of a long run
 """
@@ -81,18 +82,30 @@ def w2() -> None:
           f"{hasim_ns / c_ns:.2f} x of it")  # fmt: skip
 
 
-def gateway() -> None:
-    """HAProxy -> gateway on the story portal's files, one operation without a nested call."""
+def requests_per_cpu_second(op: str, seconds: float) -> float:
+    """500 users who ask the story portal for one operation; everything else goes on as always."""
     _, stack = load_scenarios(HERE.parent / "scenarios.yaml")
-    flow = (FlowStep((("l09-api-gateway/feed", 1.0),), Dist("exp", 1.0)),)
-    load = Load("gateway", "constant-vus", ((300.0, 500.0),), 500.0, flow=flow)
-    scenario = Scenario("gateway", "", load)
+    flow = (FlowStep(((op, 1.0),), Dist("exp", 1.0)),)
+    load = Load(op, "constant-vus", ((seconds, 500.0),), 500.0, flow=flow)
+    scenario = Scenario(op, "", load)
 
     def rate() -> float:
         cpu, requests, _ = cpu_of(stack, scenario)
         return requests / cpu
 
-    print(f"gateway: {median(rate) / 1e6:.2f} million requests per CPU second")
+    return median(rate)
+
+
+def gateway() -> None:
+    """HAProxy -> a service, without a nested call."""
+    rate = requests_per_cpu_second("platform-ui/page", 300.0)
+    print(f"gateway: {rate / 1e6:.2f} million requests per CPU second")
+
+
+def data() -> None:
+    """HAProxy -> gateway -> Sentinel's master, then HAProxy in TCP mode -> a replica, pooled."""
+    rate = requests_per_cpu_second("l09-api-gateway/feed", 900.0)
+    print(f"data: {rate / 1e6:.2f} million requests per CPU second, each with two calls of stores")
 
 
 def scale() -> None:
@@ -143,5 +156,7 @@ def command() -> None:
 
 if __name__ == "__main__":
     warm_up(lambda text: print(text, file=sys.stderr))
-    for name in sys.argv[1:] or ["w2", "gateway", "scale", "command"]:
-        {"w2": w2, "gateway": gateway, "scale": scale, "command": command}[name]()
+    parts = (w2, gateway, data, scale, command)
+    known = {part.__name__: part for part in parts}
+    for name in sys.argv[1:] or known:
+        known[name]()
