@@ -338,3 +338,19 @@ def test_a_check_of_a_replica_may_set_a_limit_to_its_lag(monkeypatch) -> None:
     lab.run(30)
     assert lab.world.urls[replica, url] == 503
     assert lab.world.urls.get((replica, "/replica"), 200) == 200
+
+
+def test_every_member_keeps_a_slot_for_every_other_even_for_half_an_hour_after_it_is_gone() -> None:
+    lab = Lab()
+    lab.run(30.0)
+    names = sorted(lab.members())
+    for name in names:
+        others = {n.replace("-", "_") for n in names if n != name}
+        assert set(lab.server(name).slot_positions()) == others
+    gone = next(n for n in names if n != lab.leader())
+    lab.power_off(gone)
+    lab.run(600.0)
+    kept = lab.server(lab.leader()).slot_positions()
+    assert kept[gone.replace("-", "_")] > 0
+    lab.run(1500.0)
+    assert gone.replace("-", "_") not in lab.server(lab.leader()).slot_positions()

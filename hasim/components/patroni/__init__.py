@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from hasim.components.base import Component, Configured, Folder, Machine, Placed, Process
 from hasim.components.patroni.config import PatroniConfig, meaning
 from hasim.components.patroni.refusals import failures, knobs
+from hasim.components.patroni.slots import slot_name
 from hasim.model import Endpoint, Instance, Service
 from hasim.read.patroni_conf import PatroniConf, read
 from hasim.source import Span
@@ -118,6 +119,14 @@ def _has_watchdog(service: ComposeService | None) -> bool:
     return service is not None and any("/dev/watchdog" in m.target for m in service.volumes)
 
 
+def _parameters(config: PatroniConfig) -> dict:
+    """What the server is started with; a standby uses the slot that bears its member's name."""
+    made = dict(config.parameters)
+    if config.dynamic.use_slots:
+        made["primary_slot_name"] = slot_name(config.name), config.where["use_slots"]
+    return made
+
+
 def _server(one: Placed, config: PatroniConfig) -> Instance:
     return Instance(
         name=f"{one.name}.postgres",
@@ -125,7 +134,7 @@ def _server(one: Placed, config: PatroniConfig) -> Instance:
         host=one.instance.host,
         listen_ports=(config.postgres_listen,),
         inside=one.name,
-        config=dict(config.parameters),
+        config=_parameters(config),
         span=one.instance.span,
     )
 

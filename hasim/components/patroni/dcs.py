@@ -86,7 +86,7 @@ class Dcs:
                 return False
         if lsn is not None and lsn != self.status:
             self.status = lsn
-            yield from self.write("status", lsn)
+            yield from self._write_status(lsn)
         if self.node.dynamic.failsafe_mode:
             members = {m.name: m.api for m in view.members.values()}
             members[self.node.config.name] = self.node.name
@@ -94,10 +94,15 @@ class Dcs:
                 yield from self.write("failsafe", members)
         return True
 
+    def _write_status(self, lsn: float) -> Steps:
+        server = self.node.server if self.node.dynamic.use_slots else None
+        slots = server.slot_positions() if server is not None else self.node.view.slots
+        yield from self.write("status", (lsn, tuple(slots.items())))
+
     def delete_leader(self, lsn: float | None = None) -> Steps:
         """Give the lock back, the last position first, so that the others know how far it went."""
         if lsn is not None:
-            yield from self.write("status", lsn)
+            yield from self._write_status(lsn)
         name = self.node.config.name
         try:
             yield from self.node.client.once(lambda m: m.delete(self._key("leader"), name))

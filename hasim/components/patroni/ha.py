@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hasim.components.patroni import actions, race, recovery
 from hasim.components.patroni.client import DcsError
 from hasim.components.patroni.rest import ask, failsafe_of
+from hasim.components.patroni.slots import sync_slots
 from hasim.components.patroni.sync import before_promotion, process_sync
 from hasim.units import NS
 
@@ -93,6 +94,7 @@ class HaLoop:
         else:
             if node.is_leader:
                 node.failsafe_until_ns = 0
+            sync_slots(node)
             yield from node.dcs.touch_member(node.member_data())
         if message and message != node.said_last and not message.startswith("no action"):
             node.log(message)

@@ -65,6 +65,7 @@ class Node:
         self.recovering = self.bootstrapping = self.stopping = self.rewind_check = False
         self.crash_recovered = False
         self.seen_lsn = 0.0
+        self.slots_seen: dict[str, int] = {}  # member -> when its key was there last
         self.sync_names: tuple[str, ...] = ()
         self.expired = False  # the lock it races for went with its owner's lease
         self.leader_until_ns = 0

@@ -63,6 +63,7 @@ class View:
     mod: int = 0
     members: Mapping[str, MemberData] = field(default_factory=dict)
     last_lsn: float = 0.0
+    slots: Mapping[str, float] = field(default_factory=dict)  # positions of the leader's
     sync: SyncState = SyncState()
     failover: Failover | None = None
     failsafe: Mapping[str, str] = field(default_factory=dict)
@@ -92,12 +93,14 @@ def view_of(entries: Mapping[str, Any]) -> View:
 
     lock = entries.get("leader")
     leader, members = value("sync", ("", ()))
+    last_lsn, slots = value("status", (0.0, ()))
     return View(
         leader=lock.value if lock else "",
         lease=lock.lease if lock else 0,
         mod=lock.mod if lock else 0,
         members={k[8:]: e.value for k, e in sorted(entries.items()) if k.startswith("members/")},
-        last_lsn=value("status", 0.0),
+        last_lsn=last_lsn,
+        slots=dict(slots),
         sync=SyncState(leader, members, entries["sync"].mod if "sync" in entries else 0),
         failover=value("failover"),
         failsafe=value("failsafe", {}),
