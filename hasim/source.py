@@ -22,6 +22,21 @@ class Span:
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.col}"
 
+    def to(self, last: Span) -> Span:
+        """From the begin of this one to the end of `last`, on the same line."""
+        return Span(self.file, self.line, self.col, self.start, last.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word of a file: its meaning (unquoted, variables replaced) and its place."""
+
+    text: str
+    span: Span
+
+    def __str__(self) -> str:
+        return self.text
+
 
 @dataclass(frozen=True, slots=True)
 class Default:

@@ -14,11 +14,11 @@ from functools import lru_cache
 
 from hasim.errors import Finding, did_you_mean
 from hasim.read import haproxy_words as hw
-from hasim.read.haproxy_lines import CutError, Word, cut, evaluate
+from hasim.read.haproxy_lines import CutError, cut, evaluate
 from hasim.read.haproxy_tree import Ignored, Line, Section, Tree, decode, show
-from hasim.source import Span
+from hasim.source import Span, Word
 
-__all__ = ["Ignored", "Line", "Section", "Tree", "Word", "read", "show"]
+__all__ = ["Ignored", "Line", "Section", "Tree", "read", "show"]
 
 MAX_FINDINGS = 200
 # Words whose second word says what the line does.

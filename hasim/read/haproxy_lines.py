@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from hasim.source import Span
+from hasim.source import Span, Word
 
 MAX_WORDS = 64  # MAX_LINE_ARGS; a longer line is an error
 _WORDS = re.compile(r"[^ \t\v\f\r]+")
@@ -22,17 +21,6 @@ _ESCAPES = {" ": " ", "\\": "\\", "#": "#", "'": "'", '"': '"', "$": "$"} | {
     "r": "\r",
     "t": "\t",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """One word: its meaning (unquoted, variables replaced) and its place (quotes included)."""
-
-    text: str
-    span: Span
-
-    def __str__(self) -> str:
-        return self.text
 
 
 class CutError(ValueError):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hasim.errors import Finding
-from hasim.read.haproxy_lines import Word
-from hasim.source import Span
+from hasim.source import Span, Word
 
 MAX_CHARS = 4 * 2**20  # a file of 10,000 backends is smaller
 
@@ -27,8 +26,7 @@ class Line:
     @property
     def span(self) -> Span:
         """From the first to the last word."""
-        first, last = self.words[0].span, self.words[-1].span
-        return Span(first.file, first.line, first.col, first.start, last.end)
+        return self.words[0].span.to(self.words[-1].span)
 
 
 @dataclass(frozen=True, slots=True)

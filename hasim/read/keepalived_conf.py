@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from hasim.errors import Finding
-from hasim.source import Span, Text
+from hasim.source import Span, Text, Word
 
 CODE = "HA174"
 MAX_CHARS = 2**20
@@ -25,14 +25,6 @@ _TOKEN = re.compile(
 )
 _DEFINITION = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _USE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})")
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """One word without its quotes; span is where it is written, quotes excluded."""
-
-    text: str
-    span: Span
 
 
 @dataclass(frozen=True, slots=True)

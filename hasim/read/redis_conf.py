@@ -13,24 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hasim.errors import Finding
-from hasim.source import Span
+from hasim.source import Span, Word
 
 _BLANK = " \t\r\n\v\f"
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "a": "\a"}
 _PROGRAMS = ("redis-server", "redis-sentinel")
 _SHELLS = ("sh", "bash", "ash", "dash")
 _ENDS = frozenset({"&&", "||", ";", "|", "&", "then", "do", "fi", "else"})
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """One word: its meaning (unquoted) and its place (quotes included)."""
-
-    text: str
-    span: Span
-
-    def __str__(self) -> str:
-        return self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +41,7 @@ class Line:
     @property
     def span(self) -> Span:
         """From the directive's first character to the end of its last argument."""
-        first, last = self.words[0].span, self.words[-1].span
-        return Span(first.file, first.line, first.col, first.start, last.end)
+        return self.words[0].span.to(self.words[-1].span)
 
 
 @dataclass(frozen=True, slots=True)

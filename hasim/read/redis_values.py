@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from hasim.errors import Finding
 from hasim.model import Knob
 from hasim.read.compose_types import ComposeService
-from hasim.read.redis_conf import Line, Start, Word, read, started
+from hasim.read.redis_conf import Line, Start, read, started
 from hasim.source import Default, Origin, Span
 
 # Units of memory values. Source: redis.conf, "Note on units" (1k is 1000 bytes, 1kb 1024).
@@ -144,4 +144,4 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     return read_value
 
 
-__all__ = ["Values", "Word", "launch", "size_bytes", "whole", "yes"]
+__all__ = ["Values", "launch", "size_bytes", "whole", "yes"]

@@ -18,7 +18,6 @@ from hasim.components.haproxy.config_scope import Scope, scope
 from hasim.components.haproxy.config_server import Surroundings, servers
 from hasim.components.haproxy.config_values import (
     GLOBALS,
-    INF,
     Notes,
     Setting,
     Version,
@@ -28,6 +27,7 @@ from hasim.components.haproxy.config_values import (
 )
 from hasim.errors import Finding
 from hasim.model import Backend, Balancer, Frontend, Knob, Server
+from hasim.model_haproxy import INF
 from hasim.read import haproxy_words as hw
 from hasim.read.haproxy import Section, Tree, show
 from hasim.source import Origin, Span

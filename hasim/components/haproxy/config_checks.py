@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from hasim.components.haproxy.config_values import Notes, Setting, manual
 from hasim.read import haproxy_words as hw
-from hasim.read.haproxy import Line, Word, show
-from hasim.source import Origin
+from hasim.read.haproxy import Line, show
+from hasim.source import Origin, Word
 
 
 @dataclass(frozen=True, slots=True)

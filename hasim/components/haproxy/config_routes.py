@@ -11,7 +11,8 @@ from hasim.components.haproxy.config_scope import Scope
 from hasim.components.haproxy.config_server import split_address
 from hasim.components.haproxy.config_values import Notes
 from hasim.read import haproxy_words as hw
-from hasim.read.haproxy import Line, Word, show
+from hasim.read.haproxy import Line, show
+from hasim.source import Word
 
 _HOST = re.compile(r"(?:req\.)?hdr\(host\)|req\.hdr\(host,?-?1?\)", re.IGNORECASE)
 # Pre-defined ACLs (manual 7.4); TRUE is the only one with a simulated meaning.

@@ -17,8 +17,8 @@ from hasim.components.haproxy.config_values import (
 )
 from hasim.model import Check, Server
 from hasim.read import haproxy_words as hw
-from hasim.read.haproxy import Line, Word, show
-from hasim.source import Default, Origin
+from hasim.read.haproxy import Line, show
+from hasim.source import Default, Origin, Word
 
 Options = dict[str, Setting]  # option -> value, as `inter`, `check` (True or False)
 

@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 
 from hasim.errors import Finding, did_you_mean
 from hasim.read import haproxy_words as hw
-from hasim.read.haproxy import MAX_FINDINGS, Line, Word, show
-from hasim.source import Default, Span
+from hasim.read.haproxy import MAX_FINDINGS, Line, show
+from hasim.source import Default, Span, Word
 from hasim.units import parse_duration_s
 
 Version = tuple[int, int, int]
-INF = float("inf")
 _FACILITIES = hw.words(
     "kern user mail daemon auth syslog lpr news uucp cron auth2 ftp ntp audit alert cron2 "
     "local0 local1 local2 local3 local4 local5 local6 local7"
@@ -144,8 +143,7 @@ class Notes:
 def span_of(words: Iterable[Word]) -> Span:
     """From the first to the last word."""
     found = tuple(words)
-    first, last = found[0].span, found[-1].span
-    return Span(first.file, first.line, first.col, first.start, last.end)
+    return found[0].span.to(found[-1].span)
 
 
 @dataclass(frozen=True, slots=True)

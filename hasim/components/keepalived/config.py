@@ -14,8 +14,8 @@ from typing import Any
 
 from hasim.components.keepalived import config_words as kw
 from hasim.errors import Finding, did_you_mean
-from hasim.read.keepalived_conf import CODE, Entry, Word, read_keepalived
-from hasim.source import Origin, Span
+from hasim.read.keepalived_conf import CODE, Entry, read_keepalived
+from hasim.source import Origin, Span, Word
 
 UNSIMULATED = "HA175"
 
