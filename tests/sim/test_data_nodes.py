@@ -131,3 +131,19 @@ def test_work_that_nobody_waits_for_ends_and_frees_its_worker() -> None:
     assert Counter(line.outcome for line in plane.lines()) == {"504": 6}
     assert (plane.station("app-1")["inflight"], plane.station("app-1")["busy"]) == (0, 0)
     assert plane.k.g[L.USED_SLOTS] == 0
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_what_waits_in_the_socket_of_a_stopped_process_costs_no_memory(stopped: bool) -> None:
+    """It cannot fork a backend; one that runs and is slow can, until the OOM killer comes."""
+    pg = Service("pg", 900, ops=(Op("read", (io(0.01 if stopped else 5.0),)),))
+    pg = replace(pg, connection_bytes=1 << 20)
+    node = Instance("pg-1", "postgres", "h", "pg", mem_limit_bytes=50 << 20)
+    plane = Plane(stack_of((pg,), (node,), ("pg/read",)), steady("pg/read", 100.0, 10.0))
+    killed: list[str] = []
+    plane.engine.on_oom = killed.append
+    plane.until(1)
+    if stopped:
+        plane.engine.freeze("pg-1")
+    plane.until(9)
+    assert killed == ([] if stopped else ["pg-1"])

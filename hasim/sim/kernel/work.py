@@ -45,7 +45,8 @@ def arrive(k, s):
         return
     if not slot.flags & L.PROBE:
         station.inflight += 1
-        over = 0 < station.limit_bytes < memory_of(k, slot.st)
+        # a stopped process takes no memory for what waits in its socket
+        over = not station.frozen and 0 < station.limit_bytes < memory_of(k, slot.st)
         if over and not station.oom_sent:
             station.oom_sent = 1
             notice(k, L.N_OOM, slot.st, 0)
