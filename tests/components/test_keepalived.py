@@ -247,7 +247,7 @@ def test_lint_has_nothing_to_say_about_a_good_pair() -> None:
 @pytest.mark.parametrize(
     ("settings_", "text"),
     [
-        ({"b": own("b").replace("priority 100", "priority 101")}, "HA176 (VI_1) two nodes have"),
+        ({"b": own("b").replace("priority 100", "priority 101")}, "HA242 (VI_1) two nodes have"),
         ({"b": own("b").replace("vrrp_version 3", "vrrp_version 2")}, "HA176 (VI_1) version 2"),
         (
             {"a": own("a", SECRET), "b": own("b", SECRET).replace("s3cret", "other")},
@@ -261,7 +261,7 @@ def test_lint_has_nothing_to_say_about_a_good_pair() -> None:
         ({"network_mode": "bridge"}, "is not on the host's network"),
         ({"sees_host": False}, "cannot see: it fails"),
         ({"ports": (Port("127.0.0.10", 80, 80),)}, "HA177 'lb-a' cannot take 127.0.0.10:80"),
-        ({"entries": (Entry("users", "vip", "10.9.9.9"),)}, "HA177 no keepalived of this stack"),
+        ({"entries": (Entry("users", "vip", "10.9.9.9"),)}, "HA248 no keepalived of this stack"),
     ],
 )
 def test_lint(settings_, text: str) -> None:
@@ -271,7 +271,7 @@ def test_lint(settings_, text: str) -> None:
 def test_multicast_over_a_routed_link() -> None:
     silent = {n: own(n).split("    unicast_src")[0] + "    virtual_ipaddress {\n 10.0.0.9\n }\n}"
               for n in "ab"}  # fmt: skip
-    assert any("HA177" in m and "multicast" in m for m in messages(stack(**silent, link="routed")))
+    assert any("HA246" in m and "multicast" in m for m in messages(stack(**silent, link="routed")))
     assert not any("multicast" in m for m in messages(stack(**silent)))
 
 

@@ -1,6 +1,4 @@
-"""Findings on keepalived that need no simulation: HA176 between the nodes of one virtual router,
-HA177 on the way to the address and to its standby.
-"""
+"""Findings on keepalived that need no simulation; each rule has its own code."""
 
 from __future__ import annotations
 
@@ -39,7 +37,7 @@ def lint(stack: Stack) -> Iterable[Finding]:
             text = (
                 f"no keepalived of this stack moves {entry.target}: it is taken to be held always"
             )
-            yield Finding("warning", "HA177", text, entry.span)
+            yield Finding("warning", "HA248", text, entry.span)
 
 
 def _warn(code: str, text: str, origin: object, hint: str = "") -> Finding:
@@ -51,13 +49,13 @@ def _container(one: Instance) -> Iterator[Finding]:
     if one.network_mode != "host":
         where = one.where.get("network_mode") or one.span
         text = f"'{one.name}' is not on the host's network: the address stays in its container"
-        yield _warn("HA176", text, where, "network_mode: host")
+        yield _warn("HA249", text, where, "network_mode: host")
     if one.config.sees_host:
         return
     for script in {s.name: s for v in one.config.instances for s in v.tracks}.values():
         if script.looks.startswith("process"):
             text = f"'{script.name}' looks for a process that '{one.name}' cannot see: it fails"
-            yield _warn("HA176", text, script.span, "pid: host in the compose file")
+            yield _warn("HA240", text, script.span, "pid: host in the compose file")
 
 
 def _pair(members: list[Member], stack: Stack) -> Iterator[Finding]:
@@ -65,7 +63,7 @@ def _pair(members: list[Member], stack: Stack) -> Iterator[Finding]:
     first, one = members[0]
     if len(members) == 1:
         text = f"({one.name}) virtual_router_id {one.router_id} has one node: nobody takes over"
-        yield _warn("HA176", text, one.span)
+        yield _warn("HA241", text, one.span)
         return
     for _, other in members[1:]:
         yield from _differences(one, other)
@@ -73,22 +71,22 @@ def _pair(members: list[Member], stack: Stack) -> Iterator[Finding]:
     (_, best), (_, second) = ranked[0], ranked[1]
     if best.priority == second.priority:
         text = f"({second.name}) two nodes have priority {best.priority}: the higher address wins"
-        yield _warn("HA176", text, second.where.get("priority"), "give each its own priority")
+        yield _warn("HA242", text, second.where.get("priority"), "give each its own priority")
     if not best.nopreempt and any(v.nopreempt for _, v in members):
         text = f"({best.name}) takes the address back: nopreempt counts on the highest priority"
-        yield _warn("HA176", text, best.span, "nopreempt and 'state BACKUP' on every node")
+        yield _warn("HA243", text, best.span, "nopreempt and 'state BACKUP' on every node")
     if not one.garp_refresh_s:
         text = f"({one.name}) after a healed partition clients may send to the wrong node for 45 s"
-        yield _warn("HA176", text, one.span, "garp_master_refresh repeats the gratuitous ARP")
+        yield _warn("HA244", text, one.span, "garp_master_refresh repeats the gratuitous ARP")
     addresses = {a for h in stack.hosts for a in h.addresses}
     for host, vrrp in members:
         for peer in vrrp.peers:
             if peer not in addresses:
                 text = f"({vrrp.name}) no host of this stack has the peer's address {peer}"
-                yield _warn("HA176", text, vrrp.span, "compare it with `hosts` in stack.yaml")
+                yield _warn("HA245", text, vrrp.span, "compare it with `hosts` in stack.yaml")
         if not vrrp.unicast and _routed(host, members, stack):
             text = f"({vrrp.name}) multicast adverts do not cross a routed link: two masters"
-            yield _warn("HA177", text, vrrp.span, "unicast_peer; most clouds filter multicast, too")
+            yield _warn("HA246", text, vrrp.span, "unicast_peer; most clouds filter multicast, too")
 
 
 def _differences(a: Vrrp, b: Vrrp) -> Iterator[Finding]:

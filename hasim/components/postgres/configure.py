@@ -104,7 +104,7 @@ def _backup(reading: Reading) -> Backup | None:
     keeps = not reading.script.strict and number + 1 not in reading.script.joined
     if keeps:
         text = "the start script goes on after a failed pg_basebackup (PG-7)"
-        reading.warn("HA192", text, one.span, "set -euo pipefail, or join the steps with &&")
+        reading.warn("HA247", text, one.span, "set -euo pipefail, or join the steps with &&")
     _prompt(reading, one, words)
     number_ = int(port) if port.isdigit() else 5432
     create = one.flag("C", "--create-slot")

@@ -1,6 +1,6 @@
-"""Findings about PostgreSQL that need no simulation; each names its rule of the guide audit.
+"""Findings about PostgreSQL that need no simulation; each rule has its own code.
 
-HA191 pg_hba, HA193 replication, HA194 capacity. Source: reference/guide-audit.md, PG-1 to PG-17.
+Source: reference/guide-audit.md, PG-1 to PG-17.
 """
 
 from __future__ import annotations
@@ -63,21 +63,21 @@ def _standby(one: Instance, primary: Instance) -> Iterator[Finding]:
     if origin is not None:
         text = f"'{primary.name}' has no pg_hba line for replication by '{user}' (PG-4)"
         hint = f"host replication {user} samenet scram-sha-256; `all` does not mean replication"
-        yield _warn("HA191", text, origin if isinstance(origin, Span) else primary.span, hint)
+        yield _warn("HA230", text, origin if isinstance(origin, Span) else primary.span, hint)
     text = f"nothing promotes '{one.name}' when '{primary.name}' fails (PG-1)"
-    yield _warn("HA193", text, one.span, "run both servers below Patroni, or promote by hand")
+    yield _warn("HA231", text, one.span, "run both servers below Patroni, or promote by hand")
     if not config.get("primary_slot_name") and primary.config.get("wal_keep_size") == 0:
         text = (
             f"'{one.name}' has no replication slot and '{primary.name}' keeps no WAL for it: after"
         )
         text += " a longer stop it is cut off for good (PG-8)"
         hint = "primary_slot_name with max_slot_wal_keep_size, or wal_keep_size"
-        yield _warn("HA193", text, _place(primary, "wal_keep_size"), hint)
+        yield _warn("HA232", text, _place(primary, "wal_keep_size"), hint)
     for name in ("max_connections", "max_wal_senders"):
         mine, theirs = config.get(name), primary.config.get(name)
         if mine < theirs:
             text = f"'{one.name}': {name} = {mine} is lower than on the primary ({theirs}):"
-            yield _warn("HA193", f"{text} a hot standby refuses that", _place(one, name))
+            yield _warn("HA233", f"{text} a hot standby refuses that", _place(one, name))
 
 
 def _primary(one: Instance, standbys: list[Instance]) -> Iterator[Finding]:
@@ -85,11 +85,11 @@ def _primary(one: Instance, standbys: list[Instance]) -> Iterator[Finding]:
     yield from _synchronous(one, standbys)
     if not config.get("wal_log_hints") and not config.data_checksums:
         text = f"'{one.name}' cannot be rewound after a failover: no wal_log_hints, no checksums"
-        yield _warn("HA193", f"{text} (PG-11)", _place(one, "wal_log_hints"), "wal_log_hints = on")
+        yield _warn("HA234", f"{text} (PG-11)", _place(one, "wal_log_hints"), "wal_log_hints = on")
     slots = [s for s in standbys if s.config.get("primary_slot_name")]
     if slots and config.get("max_slot_wal_keep_size") == float("inf"):
         text = f"a replica that is gone fills the disk of '{one.name}': its slot keeps all WAL"
-        yield _warn("HA193", text, _place(one, "max_slot_wal_keep_size"), "max_slot_wal_keep_size")
+        yield _warn("HA235", text, _place(one, "max_slot_wal_keep_size"), "max_slot_wal_keep_size")
     for name in ("max_wal_senders", "max_replication_slots"):
         value, usual = config.get(name), int(PARAMETERS[name].default)
         if value < usual:
@@ -109,10 +109,10 @@ def _synchronous(one: Instance, standbys: list[Instance]) -> Iterator[Finding]:
     place = _place(one, "synchronous_standby_names")
     if not rule.names:
         text = f"'{one.name}' replicates asynchronously: a failover loses acknowledged writes"
-        yield _warn("HA193", f"{text} (PG-10)", place, "state an RPO, or synchronous_standby_names")
+        yield _warn("HA236", f"{text} (PG-10)", place, "state an RPO, or synchronous_standby_names")
     elif len(standbys) <= rule.number:
         text = f"commits on '{one.name}' stall whenever one of {len(standbys)} standbys is away"
-        yield _warn("HA193", text, place, "one standby more than the number that must answer")
+        yield _warn("HA237", text, place, "one standby more than the number that must answer")
 
 
 # ---- volumes and pools ---------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def _shared_volumes(stack: Stack) -> Iterator[Finding]:
         if volume and volume in seen:
             text = f"'{one.name}' and '{seen[volume].name}' share the volume"
             text += f" {volume.partition(':')[2]} as their data directory (PG-15)"
-            yield _warn("HA193", text, one.span, "one volume per server")
+            yield _warn("HA238", text, one.span, "one volume per server")
         elif volume:
             seen[volume] = one
 
@@ -146,4 +146,4 @@ def _pools(stack: Stack, one: Instance) -> Iterator[Finding]:
     if total > limit:
         text = f"pools may open {total} connections to '{one.name}', which takes {limit} (PG-17):"
         hint = "a smaller pool, or a pooler between them"
-        yield _warn("HA194", f"{text} {', '.join(parts)}", _place(one, "max_connections"), hint)
+        yield _warn("HA239", f"{text} {', '.join(parts)}", _place(one, "max_connections"), hint)
