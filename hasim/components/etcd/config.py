@@ -35,7 +35,6 @@ class EtcdConfig:
     heartbeat_s: float = HEARTBEAT_MS / 1000
     election_s: float = ELECTION_MS / 1000
     pre_vote: bool = False
-    enable_v2: bool = False
     client_port: int = CLIENT_PORT
     peer_port: int = PEER_PORT
     where: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
@@ -73,7 +72,6 @@ def meaning(
         heartbeat_s=heartbeat / 1000,
         election_s=election / 1000,
         pre_vote=_on(conf, "pre-vote"),
-        enable_v2=_on(conf, "enable-v2"),
         client_port=_port(conf.text("listen-client-urls"), CLIENT_PORT),
         peer_port=_port(conf.text("listen-peer-urls"), PEER_PORT),
         where=_where(conf),

@@ -5,7 +5,6 @@ Source: etcd 3.4 API guide (KV, Lease, Watch); lease/lessor.go.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -193,6 +192,3 @@ class Store:
         """Leases that have expired, the oldest first."""
         due = [x for x in self.leases.values() if x.expires_ns <= now_ns]
         return [x.number for x in sorted(due, key=lambda x: (x.expires_ns, x.number))]
-
-
-Hear = Callable[[Change], None]

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 from hasim.source import Span
 
-_BREAKS = {";", "&&", "||", "\n", "|", "&", ";;", ";\n", "\n;"}
 _KEYWORDS = {"then", "else", "do", "{", "(", "exec", "time", "!", "if", "while", "until", "elif"}
 _ASSIGN = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
 _SHELLS = ("bash", "sh", "ash", "dash")

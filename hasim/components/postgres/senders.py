@@ -45,10 +45,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the server does not stream. final: the standby can never go on by itself."""
+    """Why the server does not stream."""
 
     text: str
-    final: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -130,23 +129,23 @@ class Senders:
 
     def _removed(self, at_bytes: float) -> Refusal:
         name = segment(self.server.timeline, at_bytes)
-        return Refusal(f"requested WAL segment {name} has already been removed", final=True)
+        return Refusal(f"requested WAL segment {name} has already been removed")
 
     def _history_refusal(self, request: Request) -> Refusal | None:
         server = self.server
         if request.system and request.system != server.disk.system:
             text = "database system identifier differs between the primary and standby"
-            return Refusal(text, final=True)
+            return Refusal(text)
         if request.timeline > server.timeline:
             text = f"highest timeline {server.timeline} of the primary is behind recovery timeline"
-            return Refusal(f"{text} {request.timeline}", final=True)
+            return Refusal(f"{text} {request.timeline}")
         if request.position is None:
             return None
         end = server.position()
         known = end is not None and server.history.cluster.contains(end, request.position)
         if not known or (request.diverged and request.timeline < server.timeline):
             text = f"new timeline {server.timeline} forked off current database system timeline"
-            return Refusal(f"{text} {request.timeline} before current recovery point", final=True)
+            return Refusal(f"{text} {request.timeline} before current recovery point")
         at = server.history.bytes_of(request.position)
         if at < server.kept.removed_bytes:
             return self._removed(at)

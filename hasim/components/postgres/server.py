@@ -169,10 +169,6 @@ class Postmaster:
 
         return slot_positions(self)
 
-    def cut_clients(self) -> None:
-        """Every client connection is closed."""
-        self.world.cut(self.name)
-
     def conflict(self, query_s: float, cause: int = -1) -> None:
         """A query of so many seconds on this standby stands in the way of replay, now."""
         from hasim.components.postgres.promotion import hold_replay
