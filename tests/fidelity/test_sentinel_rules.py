@@ -361,6 +361,18 @@ def test_split_brain_loses_the_rate_times_heal_plus_demotion(heal_s) -> None:
         )
 
 
+def test_a_stopped_master_has_no_part_in_split_brain_until_it_goes_on() -> None:
+    lab = Lab(seed=1, warm_s=30.0)
+    lab.machine.freeze("redis-1")
+    lab.run(30.0)
+    assert lab.first("MASTER MODE enabled") < 8.0
+    assert lab.cluster.split_brain_s() == 0.0
+    lab.machine.thaw("redis-1")
+    lab.run(60.0)
+    back = lab.first("+convert-to-slave") - 30.0
+    assert lab.cluster.split_brain_s() == pytest.approx(back, abs=0.1)
+
+
 def test_min_replicas_bounds_what_a_partition_loses() -> None:
     """The window closes L + 0 to 2 s after the isolation, once and for all."""
     for seed in range(5):

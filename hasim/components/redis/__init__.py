@@ -145,8 +145,16 @@ def _load(server, seconds: float) -> Generator:
 
 
 def _changed(server) -> None:
-    """The process goes on: it looks at its replicas. It is gone: what is on disk stays."""
-    if server.p.alive and not server.p.frozen:
+    """The process goes on: it looks at its replicas. It is gone: what is on disk stays. While it is
+    stopped it takes no writes, so it has no part in a split brain.
+    """
+    branch = server.branch
+    if server.p.alive and server.p.frozen:
+        if branch is not None:
+            server.cluster.close(branch)
+    elif server.p.alive:
+        if branch is not None and branch.closed is not None:
+            server.cluster.reopen(branch)
         server.guard.look()
     elif not server.p.alive and not server.left:
         server.left = True
