@@ -17,16 +17,11 @@ from hasim.source import Span, Text
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One assignment. value: unquoted. span: its value as written, inside of the quotes.
-
-    name_span: the parameter's name. quoted: the value is written in quotes.
-    """
+    """One assignment. value: unquoted. span: its value as written, inside of the quotes."""
 
     name: str
     value: str
     span: Span
-    name_span: Span
-    quoted: bool = False
 
 
 # One token of the file. Source: guc-file.l: ID, STRING, UNQUOTED_STRING, INTEGER, REAL, EQUALS.
@@ -78,7 +73,7 @@ def _line(
     kind, start, stop = values[0]
     raw = source.text[start:stop]
     inner = (start + 1, stop - 1) if kind == "string" else (start, stop)
-    setting = Setting(name.lower(), unquote_value(raw), source.span(*inner), span, kind == "string")
+    setting = Setting(name.lower(), unquote_value(raw), source.span(*inner))
     if setting.name in INCLUDES:
         _include(setting, settings, found, include)
     else:

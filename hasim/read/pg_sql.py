@@ -1,6 +1,6 @@
-"""SQL scripts as far as they concern the server itself: ALTER SYSTEM, slots, replication roles.
+"""SQL scripts as far as they concern the server itself: ALTER SYSTEM and slots.
 
-Source: PostgreSQL manual, "ALTER SYSTEM", "CREATE ROLE", 9.27.6 "Replication Management Functions",
+Source: PostgreSQL manual, "ALTER SYSTEM", 9.27.6 "Replication Management Functions",
 4.1 "Lexical Structure". Every other statement is skipped; values of passwords are never kept.
 """
 
@@ -23,23 +23,21 @@ _ALTER = re.compile(
 )
 _RESET = re.compile(r"ALTER\s+SYSTEM\s+RESET\s+(\w+)\s*$", re.IGNORECASE)
 _SLOT = re.compile(r"pg_create_physical_replication_slot\s*\(\s*'([^']*)'", re.IGNORECASE)
-_ROLE = re.compile(r"(?:CREATE|ALTER)\s+(?:USER|ROLE)\s+\"?([\w$]+)\"?(.*)", re.I | re.S)
 
 
 @dataclass(frozen=True, slots=True)
 class SqlFacts:
-    """settings: ALTER SYSTEM in order. slots: name -> place. roles: with REPLICATION."""
+    """settings: ALTER SYSTEM in order. slots: name -> place."""
 
     settings: tuple[Setting, ...] = ()
     slots: tuple[tuple[str, Span], ...] = ()
-    roles: tuple[tuple[str, Span], ...] = ()
 
 
 def read_sql(text: str, file: str) -> tuple[SqlFacts, list[Finding]]:
     """What a script does to the server's own configuration."""
     source = Text(file, text)
     settings: dict[str, Setting] = {}
-    slots, roles = [], []
+    slots = []
     found: list[Finding] = []
     for begin, end in _statements(text):
         body = text[begin:end]
@@ -56,14 +54,7 @@ def read_sql(text: str, file: str) -> tuple[SqlFacts, list[Finding]]:
             settings.pop(match[1].lower(), None)
         for match in _SLOT.finditer(plain):
             slots.append((match[1], span))
-        if (match := _ROLE.search(plain)) and _replicates(match[2]):
-            roles.append((match[1], span))
-    return SqlFacts(tuple(settings.values()), tuple(slots), tuple(roles)), found
-
-
-def _replicates(options: str) -> bool:
-    bare = _SKIP.sub("''", options).upper().split()
-    return "REPLICATION" in bare or "SUPERUSER" in bare
+    return SqlFacts(tuple(settings.values()), tuple(slots)), found
 
 
 def _statements(text: str) -> list[tuple[int, int]]:
@@ -89,13 +80,12 @@ def _setting(source: Text, begin: int, match: re.Match[str]) -> Setting | None:
     """The value's own characters; quotes stay outside of the span, so that it can be replaced."""
     raw = _SKIP.sub(lambda m: "" if m[0].startswith(("--", "/*")) else m[0], match[2]).strip()
     start = begin + match.start(2)
-    name_span = source.span(begin + match.start(1), begin + match.end(1))
     name = match[1].strip('"').lower()
     if re.fullmatch(r"'(?:[^']|'')*'", raw):
         value = raw[1:-1].replace("''", "'")
-        return Setting(name, value, source.span(start + 1, start + len(raw) - 1), name_span, True)
+        return Setting(name, value, source.span(start + 1, start + len(raw) - 1))
     if re.fullmatch(r"[\w.+-]+", raw):
-        return Setting(name, raw, source.span(start, start + len(raw)), name_span)
+        return Setting(name, raw, source.span(start, start + len(raw)))
     if re.fullmatch(r"\"?[\w*]+\"?(\s*,\s*\"?[\w*]+\"?)*", raw):  # a list of names
-        return Setting(name, raw, source.span(start, start + len(raw)), name_span)
+        return Setting(name, raw, source.span(start, start + len(raw)))
     return None

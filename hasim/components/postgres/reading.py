@@ -159,7 +159,7 @@ class Reading:
             if eq:
                 name = name.strip().lower().replace("-", "_")
                 span = self._flag_span(pair, value)
-                out[name] = Setting(name, value.strip(), span, span)
+                out[name] = Setting(name, value.strip(), span)
         return out
 
     def _flag_span(self, pair: str, value: str) -> Span:
@@ -216,7 +216,7 @@ class Reading:
         elif one.writes.endswith((".conf", ".auto.conf")):
             settings, wrong = pg_conf.read(text.replace("\\n", "\n"), "")
             span = one.span or Span("", 1, 1)
-            self.take(replace(s, span=span, name_span=span) for s in settings)
+            self.take(replace(s, span=span) for s in settings)
             for finding in wrong:
                 if finding.severity == "error":
                     hint = "the shell takes the inner quotes away; let pg_basebackup -R write it"
@@ -233,7 +233,7 @@ class Reading:
         if text:
             facts, _ = pg_sql.read_sql(text, "")
             span = one.span or Span("", 1, 1)
-            self.take(replace(s, span=span, name_span=span) for s in facts.settings)
+            self.take(replace(s, span=span) for s in facts.settings)
             self.slots |= {name: span for name, _ in facts.slots}
 
 
