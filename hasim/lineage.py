@@ -48,6 +48,47 @@ class Branch:
 
 
 @dataclass(slots=True)
+class DataDir:
+    """What a PostgreSQL server finds on disk; a manager makes and edits it between two starts.
+
+    system: the replicated set that it belongs to (its system identifier), "" before initdb.
+    position: what it holds, None: nothing of its own yet (a fresh initdb, or a standby whose base
+    backup comes from `follow`). standby: standby.signal is there. follow: the instance that
+    primary_conninfo leads to. clean: the last stop wrote a shutdown checkpoint. diverged: it has
+    writes that its upstream does not have.
+    """
+
+    system: str = ""
+    timeline: int = 1
+    position: Position | None = None
+    standby: bool = False
+    follow: str = ""
+    clean: bool = True
+    diverged: bool = False
+
+
+def common(a: Position | None, b: Position | None) -> Position | None:
+    """The last point of history that two positions share; None: nothing."""
+    mine = a
+    while mine is not None:
+        at = b
+        while at is not None:
+            if at.branch is mine.branch:
+                return Position(at.branch, min(at.count, mine.count))
+            at = at.branch.fork
+        mine = mine.branch.fork
+    return None
+
+
+def is_behind(mine: Position | None, leader: Position | None) -> bool:
+    """Is all of `mine` part of the leader's history? True as well for what is not known."""
+    if mine is None or leader is None:
+        return True
+    shared = common(mine, leader)
+    return shared is not None and shared.branch is mine.branch and shared.count == mine.count
+
+
+@dataclass(slots=True)
 class Cluster:
     """One replicated set. commits: World.commits; now: the control plane's clock in ns."""
 

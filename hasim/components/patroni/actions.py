@@ -6,16 +6,15 @@ patroni/postgresql/__init__.py (_do_stop, promote), 4.1.5.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hasim.components.patroni import race
+from hasim.components.patroni.dcs import Steps
 from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.components.patroni.node import Node
 
-Steps = Generator[Any, Any, Any]
 
 # From the lock to pg_ctl promote (a thread, a fork). Source: measured,
 # reference/measured/postgres-patroni.csv, promote_req_s - lock_acquired_s and the rest of the

@@ -5,11 +5,11 @@ Read beside patroni/__main__.py (schedule_next_run) and patroni/ha.py (_run_cycl
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hasim.components.patroni import actions, race, recovery
 from hasim.components.patroni.client import DcsError
+from hasim.components.patroni.dcs import Steps
 from hasim.components.patroni.rest import ask, failsafe_of
 from hasim.components.patroni.slots import sync_slots
 from hasim.components.patroni.sync import before_promotion, process_sync
@@ -18,7 +18,6 @@ from hasim.units import NS
 if TYPE_CHECKING:
     from hasim.components.patroni.node import Node
 
-Steps = Generator[Any, Any, Any]
 
 # Members without the lock sleep this much longer. Source: patroni/dcs/etcd3.py (watch).
 FOLLOWER_S = 0.5

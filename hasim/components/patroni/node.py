@@ -13,10 +13,10 @@ from hasim.components.patroni.cache import Cache
 from hasim.components.patroni.client import Client, DcsError, Gone
 from hasim.components.patroni.config import PatroniConfig
 from hasim.components.patroni.dcs import Dcs
-from hasim.components.patroni.disk import DataDir, is_behind
 from hasim.components.patroni.rest import Rest
 from hasim.components.patroni.view import MemberData, View
 from hasim.components.patroni.watchdog import Watchdog
+from hasim.lineage import DataDir, is_behind
 from hasim.units import NS
 
 if TYPE_CHECKING:

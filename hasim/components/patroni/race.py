@@ -10,13 +10,12 @@ from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from hasim.components.patroni.client import Gone
+from hasim.components.patroni.dcs import Steps
 from hasim.components.patroni.rest import Status, ask, status_of
 from hasim.components.patroni.view import MemberData
 
 if TYPE_CHECKING:
     from hasim.components.patroni.node import Node
-
-Steps = Generator[Any, Any, Any]
 
 
 def healthiest(node: Node) -> Steps:

@@ -6,17 +6,16 @@ patroni/postgresql/rewind.py, 4.1.5.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hasim.components.patroni import actions, race
-from hasim.components.patroni.disk import common
+from hasim.components.patroni.dcs import Steps
+from hasim.lineage import common
 
 if TYPE_CHECKING:
     from hasim.components.patroni.ha import HaLoop
     from hasim.components.patroni.node import Node
 
-Steps = Generator[Any, Any, Any]
 CRASH_RECOVERY = "doing crash recovery in a single user mode"
 
 # initdb with its settings and users; a base backup of little data. Source: assumption; both took 1

@@ -7,15 +7,14 @@ patroni/postgresql/sync.py, 4.1.5. The order of the two writes keeps this true: 
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from hasim.components.patroni.dcs import Steps
 from hasim.components.patroni.view import SyncState
 
 if TYPE_CHECKING:
     from hasim.components.patroni.node import Node
 
-Steps = Generator[Any, Any, Any]
 
 # Source: patroni/ha.py: time.sleep(2) for the server to enable synchronous mode.
 SETTLE_S = 2.0

@@ -7,31 +7,12 @@ pg_basebackup) may edit it between two starts; `pgslots:<instance>` is what only
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hasim.lineage import DataDir
 
 if TYPE_CHECKING:
     from hasim.components.base import Machine
-    from hasim.lineage import Position
-
-
-@dataclass(slots=True)
-class DataDir:
-    """A data directory. Anything with these names will do: a manager may bring its own class.
-
-    system: the replicated set that it belongs to (its system identifier), "" before initdb.
-    position: what it holds, None: nothing of its own yet (a fresh initdb, or a standby whose base
-    backup comes from `follow`). standby: standby.signal is there. follow: the instance that
-    primary_conninfo leads to. clean: the last stop wrote a shutdown checkpoint. diverged: it has
-    writes that its upstream does not have.
-    """
-
-    system: str = ""
-    timeline: int = 1
-    position: Position | None = None
-    standby: bool = False
-    follow: str = ""
-    clean: bool = True
-    diverged: bool = False
 
 
 @dataclass(slots=True)
@@ -67,7 +48,7 @@ def kept(machine: Machine, name: str) -> Kept:
     return machine.disks.setdefault(f"pgslots:{name}", Kept())
 
 
-def data_dir(machine: Machine, name: str) -> Any:
+def data_dir(machine: Machine, name: str) -> DataDir:
     """The data directory of an instance; an empty one if nobody has made it yet."""
     return machine.disks.setdefault(f"pgdata:{name}", DataDir())
 

@@ -31,7 +31,7 @@ class Postmaster:
     def __init__(self, p: Process, world: World, machine: Machine):
         self.p, self.world, self.machine, self.name = p, world, machine, p.instance
         self.config = config_of(machine.containers[p.instance].spec.config)
-        self.disk: Any = data_dir(machine, self.name)
+        self.disk = data_dir(machine, self.name)
         self.kept = kept(machine, self.name)
         self.role = "standby" if self.disk.standby else "primary"
         self.ready = self.stopping = self.clean = self.finished = False
