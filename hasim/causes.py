@@ -62,7 +62,7 @@ def _not_restarted(view: View, fault: FaultSpan) -> list[Cause]:
     out = []
     for name in sorted(view.hit(fault)):
         instance = view.instances.get(name)
-        if instance is not None and fault.do in ("crash", "kill") and instance.restart == "no":
+        if instance is not None and fault.do == "crash" and instance.restart == "no":
             where: Mapping[str, Origin] = instance.where
             span, note = place(where, "restart", fallback=instance.span)
             text = f"{instance.name} was not started again: restart policy no"

@@ -37,7 +37,7 @@ NOBODY = "No such container: "  # Docker's own words
 # Faults that are over when what they did has been made up for: no repair comes from outside.
 OVER = ("kill-process", "restart", "recreate")
 SILENT = ("power-off", "blackhole", "partition", "pause")
-DEAD = ("stop", "crash", "kill", "docker-kill", "kill-process", "recreate", "restart", *SILENT)
+DEAD = ("stop", "crash", "docker-kill", "kill-process", "recreate", "restart", *SILENT)
 MANAGERS = {"postgres": ("patroni", "Patroni"), "redis": ("sentinel", "Sentinel")}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from hasim.errors import Exit, Finding
 from hasim.project import Project
 from hasim.project import check as read
+from hasim.units import counted
 
 
 def check(path: Path, stack: Path | None, fail_on: str, form: str) -> Exit:
@@ -68,23 +69,19 @@ def text(path: Path, project: Project, found: list[Finding]) -> Iterator[str]:
         names = ", ".join(i.name for i in project.not_simulated)
         yield f"not simulated, for want of a profile: {names}"
     counts = [sum(f.severity == s for f in found) for s in ("error", "warning")]
-    words = [_count(n, w) for n, w in zip(counts, ("error", "warning"), strict=True)]
+    words = [counted(n, w) for n, w in zip(counts, ("error", "warning"), strict=True)]
     size = ""
     if project.stack is not None:
         stack = project.stack
         sizes = [
-            _count(len(stack.inputs), "file"),
-            _count(len(stack.hosts), "host"),
-            _count(len(stack.instances), "container"),
+            counted(len(stack.inputs), "file"),
+            counted(len(stack.hosts), "host"),
+            counted(len(stack.instances), "container"),
         ]
         if project.file is not None:
-            sizes.insert(0, _count(len(project.file.scenarios), "scenario"))
+            sizes.insert(0, counted(len(project.file.scenarios), "scenario"))
         size = f" ({', '.join(sizes)})"
     yield f"{path.as_posix()}{size}: {', '.join(words)}"
-
-
-def _count(n: int, word: str) -> str:
-    return f"{n} {word}" + ("" if n == 1 else "s")
 
 
 def document(path: Path, project: Project, found: list[Finding]) -> dict:

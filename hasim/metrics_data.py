@@ -37,7 +37,7 @@ NOTICED = {
 LAG = "replication_lag"  # the gauge of every replica's true delay
 # Faults after which the other nodes cannot take a leader for alive.
 DEADLY = {
-    "stop", "crash", "kill", "docker-kill", "kill-process", "power-off", "pause", "blackhole",
+    "stop", "crash", "docker-kill", "kill-process", "power-off", "pause", "blackhole",
     "partition", "restart", "recreate", "disk-full",
 }  # fmt: skip
 EPSILON_S = 1e-9

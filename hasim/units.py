@@ -19,6 +19,11 @@ _US, _NS = Decimal("0.000001"), Decimal("0.000000001")
 _YEAR = 365 * _D
 
 
+def counted(n: int, word: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{n} {word}" + ("" if n == 1 else "s")
+
+
 @dataclass(frozen=True, slots=True)
 class _Dialect:
     """units: name -> seconds, largest first. bare: seconds of a number without unit, or None."""

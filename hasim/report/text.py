@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from hasim.report import numbers
+from hasim.units import counted
 from hasim.verdict import ScenarioVerdict, Verdict
 from hasim.verdict_rows import Row
 
@@ -42,7 +43,7 @@ def write(verdict: Verdict, out: TextIO, color: bool | None = None) -> None:
 def lines(verdict: Verdict) -> Iterator[Styled]:
     """The report line by line."""
     parts = (("file", len(verdict.inputs)), ("host", verdict.hosts))
-    size = ", ".join(_many(n, word) for word, n in (*parts, ("container", verdict.containers)))
+    size = ", ".join(counted(n, word) for word, n in (*parts, ("container", verdict.containers)))
     head = f"hasim {verdict.hasim}   stack {verdict.stack} ({size})   seed {verdict.seed}"
     yield [(head, "bold")]
     if verdict.provisional:
@@ -53,7 +54,9 @@ def lines(verdict: Verdict) -> Iterator[Styled]:
     assumed = {a for s in verdict.scenarios for a in s.assumptions}
     yield []
     if assumed:
-        yield [(f"rests on {_many(len(assumed), 'assumed value')}, listed in verdict.json", "dim")]
+        yield [
+            (f"rests on {counted(len(assumed), 'assumed value')}, listed in verdict.json", "dim")
+        ]
     yield [(tally(verdict), "bold")]
 
 
@@ -61,16 +64,12 @@ def tally(verdict: Verdict) -> str:
     """`12 scenarios: 9 pass, 2 fail, 1 void`."""
     found = [s.verdict for s in verdict.scenarios]
     parts = [f"{found.count(word)} {word}" for word in WORDS if word in found]
-    return f"{_many(len(found), 'scenario')}: {', '.join(parts) or 'nothing was run'}"
-
-
-def _many(n: int, word: str) -> str:
-    return f"{n} {word}" + ("" if n == 1 else "s")
+    return f"{counted(len(found), 'scenario')}: {', '.join(parts) or 'nothing was run'}"
 
 
 def _scenario(s: ScenarioVerdict) -> Iterator[Styled]:
     word, style = WORDS[s.verdict]
-    runs = _many(s.replications, "replication") + ("   study" if s.study else "")
+    runs = counted(s.replications, "replication") + ("   study" if s.study else "")
     yield [(f"{s.name}   ", "bold"), (word, f"bold {style}"), (f"{_count(s)}   {runs}", "")]
     if s.reason:
         yield [("  ", ""), (s.reason, style)]
@@ -96,11 +95,11 @@ def _count(s: ScenarioVerdict) -> str:
     bad = {"fail": "fail", "inconclusive": "inconclusive", "void": "void"}.get(s.verdict)
     if bad is None:
         gaps = sum(bool(r.waived_by) for r in rows)
-        return f"  {_many(len(rows), 'budget')}" + (
+        return f"  {counted(len(rows), 'budget')}" + (
             f", {gaps} excused by known gaps" if gaps else ""
         )
     n = sum(r.verdict == bad and not r.waived_by for r in rows)
-    return f"  {n} of {_many(len(rows), 'budget')}" if n else ""
+    return f"  {n} of {counted(len(rows), 'budget')}" if n else ""
 
 
 def _row(row: Row, widths: list[int]) -> Styled:

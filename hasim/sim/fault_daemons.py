@@ -10,15 +10,14 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hasim.errors import did_you_mean
+from hasim.sim.fault_network import Repair, Target
+from hasim.sim.up import listens
 from hasim.targets import LEADS, ROLES
 
 if TYPE_CHECKING:
     from hasim.scenario import Fault
     from hasim.sim.instances import Machine
     from hasim.sim.world import World
-
-Target = tuple[str, str]
-Repair = Callable[[int], None]
 
 # A name server that answers later than HAProxy waits (`timeout retry`) is as good as silent.
 # Source: reference/haproxy.md section 6.1.
@@ -122,7 +121,7 @@ class DaemonFaults:
         event = self.world.env.event()
 
         def look() -> None:
-            if not event.triggered and all(_listens(self.machine, name) for name in names):
+            if not event.triggered and all(listens(self.machine, name) for name in names):
                 event.succeed()
 
         for name in names:
@@ -179,11 +178,6 @@ class DaemonFaults:
             hint = did_you_mean(process, short) or f"it has {', '.join(short)}"
             return f"'{name}' runs no process '{process}': {hint}"
         return ""
-
-
-def _listens(machine: Machine, name: str) -> bool:
-    p = machine.containers[name].process
-    return p is not None and p.listening
 
 
 def health_urls(machine: Machine, name: str, url: str) -> list[str]:

@@ -22,7 +22,7 @@ from hasim.sim.fault_daemons import (
     inner_process,
     with_inner,
 )
-from hasim.sim.fault_network import NetworkFaults
+from hasim.sim.fault_network import NetworkFaults, Repair, Target
 from hasim.sim.instances import Machine, quantile
 from hasim.sim.rolling import Plan, RollingUpdate
 from hasim.sim.trace import FaultSpan
@@ -30,9 +30,7 @@ from hasim.sim.world import World
 from hasim.targets import resolve as select
 from hasim.units import NS
 
-Target = tuple[str, str]
 Resolve = Callable[[str], Sequence[Target]]
-Repair = Callable[[int], None]
 
 # Verbs that need a host, and those that Docker does to a container, not to a process inside of it.
 ON_HOSTS = ("power-off",)

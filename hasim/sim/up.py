@@ -11,6 +11,7 @@ import simpy
 
 from hasim.sim.instances import Machine
 from hasim.sim.world import World
+from hasim.units import NS
 
 # How often compose looks at the containers that others wait for. Source: docker/compose,
 # pkg/compose/start.go (500 ms).
@@ -41,15 +42,15 @@ def _up(world: World, machine: Machine) -> Generator:
         if name not in machine.broken
     ]
     begun = world.env.now
-    limit = begun + round(LIMIT_S * 1e9)
+    limit = begun + round(LIMIT_S * NS)
     yield world.env.any_of([world.env.all_of(starts), world.seconds(LIMIT_S)])
     while not all(_serves(machine, n) for n in machine.containers) and world.env.now < limit:
         yield world.seconds(POLL_S)
-    limit = world.env.now + round(SETTLE_LIMIT_S * 1e9)
+    limit = world.env.now + round(SETTLE_LIMIT_S * NS)
     while not all(_settled(machine, n) for n in machine.containers) and world.env.now < limit:
         yield world.seconds(POLL_S)
     yield world.seconds(PHASE_S * world.draw("up", 0, "phase"))
-    world.log("up", "booted", f"{sum(_listens(machine, n) for n in machine.containers)} listening")
+    world.log("up", "booted", f"{sum(listens(machine, n) for n in machine.containers)} listening")
 
 
 def _in_order(machine: Machine) -> list[str]:
@@ -95,7 +96,8 @@ def _condition(machine: Machine, name: str, condition: str) -> str:
     return "ok" if container.epoch else "wait"
 
 
-def _listens(machine: Machine, name: str) -> bool:
+def listens(machine: Machine, name: str) -> bool:
+    """Has the container a process that accepts connections?"""
     p = machine.containers[name].process
     return p is not None and p.listening
 
@@ -103,7 +105,7 @@ def _listens(machine: Machine, name: str) -> bool:
 def _serves(machine: Machine, name: str) -> bool:
     """It listens, or it never will: broken, given up, not to be restarted."""
     container = machine.containers[name]
-    if name in machine.broken or _listens(machine, name) or container.spec.inside:
+    if name in machine.broken or listens(machine, name) or container.spec.inside:
         return True
     if container.exits >= TRIES:
         return True
