@@ -50,13 +50,13 @@ def failover_causes(view: View, fault: FaultSpan) -> list[Cause]:
     for change in changes:
         out += steps(view, fault, change)
         out += then(view, change)
-        out += _left_behind(view, fault, change)
+        out += _left_behind(view, change)
     changed = {change.by for change in changes}
     for instance in _struck(view, fault):
         manager, word = MANAGERS[instance.kind]
         if manager not in changed:
             out += _restarted(view, fault, instance)
-        if manager not in changed and _matters(view, fault, instance, manager):
+        if manager not in changed and _matters(view, fault, manager):
             out += _nobody(view, fault, instance, manager, word)
     return [*out, *_pools(view, fault)]
 
@@ -125,7 +125,7 @@ def _restarted(view: View, fault: FaultSpan, node: Instance) -> Iterator[Cause]:
         yield from waits(view, rows[: ready + 1], fault.start_s, group_of(view, node.name))
 
 
-def _matters(view: View, fault: FaultSpan, node: Instance, manager: str) -> bool:
+def _matters(view: View, fault: FaultSpan, manager: str) -> bool:
     """Was there an outage that a new leader would have ended? A manager that restarts the old one
     in its place has done its work; one whose old leader came back only by the repair has not.
     """
@@ -196,7 +196,7 @@ def _no_quorum(
 
 
 # ---- clients ---------------------------------------------------------------------------------
-def _left_behind(view: View, fault: FaultSpan, change: Failover) -> Iterator[Cause]:
+def _left_behind(view: View, change: Failover) -> Iterator[Cause]:
     """Clients whose address still leads to the old leader."""
     if change.by == "vrrp":
         return

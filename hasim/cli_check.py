@@ -17,7 +17,7 @@ def check(path: Path, stack: Path | None, fail_on: str, form: str) -> Exit:
     project = read(path, stack)
     found = all_findings(project)
     if form == "json":
-        print(json.dumps(document(path, project, found), indent=1, ensure_ascii=False))
+        print(json.dumps(document(project, found), indent=1, ensure_ascii=False))
     elif form == "github":
         _print_github(found)
     else:
@@ -84,7 +84,7 @@ def text(path: Path, project: Project, found: list[Finding]) -> Iterator[str]:
     yield f"{path.as_posix()}{size}: {', '.join(words)}"
 
 
-def document(path: Path, project: Project, found: list[Finding]) -> dict:
+def document(project: Project, found: list[Finding]) -> dict:
     """The same for programs."""
     return {
         "schema": 1,

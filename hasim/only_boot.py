@@ -81,4 +81,4 @@ def _boot(stack: Stack, scenario: Scenario, seed: int) -> Boot:
         instances.append(Booted(name, host, False, 0.0, why, span))
     others = [(f.reason, f.span) for f in stack.boot_failures if f.instance.startswith("host:")]
     label = stack.name + "".join(f" {k}={v}" for k, v in scenario.settings.items())
-    return Boot(label, tuple(instances), tuple(others), why_void(engine, machine))
+    return Boot(label, tuple(instances), tuple(others), why_void(engine))

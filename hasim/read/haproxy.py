@@ -103,7 +103,7 @@ class _Reader:
         if not words:
             return
         if words[0].text.startswith("."):
-            self.condition(words, number)
+            self.condition(words)
             return
         for word, name in unset if self.live else ():
             self.warn(
@@ -176,7 +176,7 @@ class _Reader:
         """Whether every enclosing branch is taken."""
         return all(b[0] for b in self.branches)
 
-    def condition(self, words: list[Word], number: int) -> None:
+    def condition(self, words: list[Word]) -> None:
         """.if, .elif, .else, .endif: only integers are decided, else the first branch is taken."""
         name, span = words[0].text, words[0].span
         value = " ".join(w.text for w in words[1:])

@@ -72,7 +72,6 @@ VERBS: dict[str, Verb] = {
     "switchover": Verb("leadership is handed over in good order (patronictl)", lasts=False),
 }
 ALIASES = {"kill": "crash"}
-LATER: tuple[str, ...] = ()
 
 
 def when(value: Any) -> When:
@@ -236,13 +235,10 @@ def make_fault(form: FaultForm, node: Node, loc: Loc) -> tuple[Fault | None, lis
         found.append(problem(message, place(node, (*loc, key), key=at_key), hint))
 
     name = ALIASES.get(form.do, form.do)
-    if name in LATER:
-        wrong(f"'{form.do}' is not in this version", "do")
-        return None, found
     verb = VERBS.get(name)
     if verb is None:
         words = (*VERBS, *ALIASES)
-        hint = did_you_mean(form.do, (*words, *LATER)) or f"known verbs: {', '.join(words)}"
+        hint = did_you_mean(form.do, words) or f"known verbs: {', '.join(words)}"
         wrong(f"unknown fault '{form.do}'", "do", hint)
         return None, found
     args = {a: getattr(form, a) for a in ARGS if getattr(form, a)}

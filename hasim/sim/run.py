@@ -39,7 +39,7 @@ def replicate(
     machine = Machine(engine)
     vip.VirtualEntries(engine, machine, addresses)
     engine.run_until_event(boot(engine, machine))
-    void = why_void(engine, machine)
+    void = why_void(engine)
     faults = Faults(engine, machine)
     sampler = Sampler(engine, machine)
     engine.start_load()
@@ -55,7 +55,7 @@ def replicate(
     return _trace(engine, sampler, faults, replication, void)
 
 
-def why_void(engine: Engine, machine: Machine) -> str:
+def why_void(engine: Engine) -> str:
     """Why the load has no complete path at its start; "" if each operation has one."""
     k, tables = engine.k, engine.tables
     for op in tables.probe_ops:

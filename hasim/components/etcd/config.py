@@ -77,7 +77,7 @@ def meaning(
         where=_where(conf),
     )
     found += _size_findings(config, span or here)
-    return config, found, failures, _knobs(config, conf, file or instance)
+    return config, found, failures, _knobs(config, conf)
 
 
 def _number(conf: EtcdConf, key: str, default: int, found: list[Finding]) -> int:
@@ -138,7 +138,7 @@ def _size_findings(config: EtcdConfig, span: Span | None) -> list[Finding]:
     return []
 
 
-def _knobs(config: EtcdConfig, conf: EtcdConf, file: str) -> list[Knob]:
+def _knobs(config: EtcdConfig, conf: EtcdConf) -> list[Knob]:
     """`etcd.<name>.heartbeat_interval` and `.election_timeout`; both want a restart."""
     values = {
         "heartbeat-interval": str(round(config.heartbeat_s * 1000)),

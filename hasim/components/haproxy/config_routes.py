@@ -153,11 +153,11 @@ def _factor(factor: tuple[Word, ...], found: Scope, notes: Notes) -> list[str] |
     name = factor[-1].text.lstrip("!")
     if name == "}":
         inside = [w for w in factor[:-1] if w.text.strip("!") not in ("{", "")]
-        matches = _expression(tuple(inside), notes)
+        matches = _expression(tuple(inside))
     elif name in found.acls:
         matches = []
         for line in found.acls[name]:
-            one = _expression(line.words[2:], notes)
+            one = _expression(line.words[2:])
             matches = None if one is None or matches is None else matches + one
     elif name == "TRUE":
         matches = [""]
@@ -170,7 +170,7 @@ def _factor(factor: tuple[Word, ...], found: Scope, notes: Notes) -> list[str] |
     return None if first.startswith("!") else matches
 
 
-def _expression(words: tuple[Word, ...], notes: Notes) -> list[str] | None:
+def _expression(words: tuple[Word, ...]) -> list[str] | None:
     """`path_beg /a /b`, `path -i /a`, `hdr(host) -i name`, `path -m beg /a`."""
     if not words:
         return None

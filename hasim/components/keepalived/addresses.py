@@ -104,15 +104,9 @@ class Address:
             self._show(self.world.log("clients", "neighbour entry renewed", text, cause=cause))
 
 
-def addresses(world: World, machine: Machine) -> dict[str, Address]:
-    """All virtual addresses of a replication, made when first asked for."""
-    found: dict[str, Address] = machine.disks.setdefault("vrrp addresses", {})
-    return found
-
-
 def address(text: str, world: World, machine: Machine) -> Address:
     """One of them."""
-    known = addresses(world, machine)
+    known: dict[str, Address] = machine.disks.setdefault("vrrp addresses", {})
     if text not in known:
         known[text] = Address(text, world, machine)
     return known[text]

@@ -112,9 +112,7 @@ class Dcs:
         return True
 
     # ---- other keys --------------------------------------------------------------------------
-    def write(
-        self, key: str, value: Any, mod: int | None = None, create: int | None = None
-    ) -> Steps:
+    def write(self, key: str, value: Any, create: int | None = None) -> Steps:
         """Write a key once, without retries; the revision, or 0 if it did not work out."""
         where = self._key(key)
         try:

@@ -190,7 +190,7 @@ def _one_to_one(expr: Binary, left: Vector, right: Vector) -> Vector:
         key = signature(expr, labels)
         if key not in there:
             continue
-        kept, result = _result(expr, labels, value, there[key])
+        kept, result = _result(expr, value, there[key])
         if kept:
             if key in used:
                 raise EvaluationError("multiple matches for labels: many-to-one matching")
@@ -199,7 +199,7 @@ def _one_to_one(expr: Binary, left: Vector, right: Vector) -> Vector:
     return out
 
 
-def _result(expr: Binary, labels: Labels, a: float, b: float) -> tuple[bool, float]:
+def _result(expr: Binary, a: float, b: float) -> tuple[bool, float]:
     if expr.op not in COMPARISONS:
         return True, ARITHMETIC[expr.op](a, b)
     holds = COMPARE[expr.op](a, b)
