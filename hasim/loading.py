@@ -26,7 +26,9 @@ from hasim.model import (
     Service,
 )
 from hasim.read import haproxy
-from hasim.read.compose import ComposeProject, knobs, read_project
+from hasim.read.compose import read_project
+from hasim.read.compose_knobs import knobs
+from hasim.read.compose_types import ComposeProject
 from hasim.read.profile import read_profile
 from hasim.read.stackfile import DEFAULT_HOST, RTT_S, StackFile, read_stackfile
 from hasim.source import Span

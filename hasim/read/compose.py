@@ -18,35 +18,10 @@ from hasim.read.compose_check import (
     check_top,
     misplaced,
 )
-from hasim.read.compose_knobs import knobs
 from hasim.read.compose_load import Loader, Tree
 from hasim.read.compose_service import read_service
-from hasim.read.compose_types import (
-    ComposeHealthcheck,
-    ComposeProject,
-    ComposeService,
-    Dependency,
-    Insert,
-    Mount,
-    NetworkUse,
-    PortMapping,
-    Resource,
-)
+from hasim.read.compose_types import ComposeProject, Resource
 from hasim.read.yaml_node import Node, as_bool, as_str
-
-__all__ = [
-    "ComposeHealthcheck",
-    "ComposeProject",
-    "ComposeService",
-    "Dependency",
-    "Insert",
-    "Mount",
-    "NetworkUse",
-    "PortMapping",
-    "Resource",
-    "knobs",
-    "read_project",
-]
 
 
 def read_project(

@@ -24,7 +24,7 @@ election-timeout: 2000
 def of(words=(), environment=None, text=None):
     env = {k: (v, HERE) for k, v in (environment or {}).items()}
     conf, found = read(words, HERE, env, text, "etcd.yml")
-    config, more, failures, knobs = meaning(conf, "etcd-1", "etcd.yml" if text else "")
+    config, more, failures, knobs = meaning(conf, "etcd-1")
     return config, [*found, *more], failures, knobs
 
 

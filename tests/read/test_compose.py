@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from hasim.errors import Finding
-from hasim.read.compose import ComposeProject, ComposeService, read_project
+from hasim.read.compose import read_project
 from hasim.read.compose_env import dotenv, substitute
+from hasim.read.compose_types import ComposeProject, ComposeService
 
 ENV = {"TAG": "2", "EMPTY": ""}
 

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hasim.errors import Finding
-from hasim.read.compose import ComposeProject, knobs, read_project
+from hasim.read.compose import read_project
+from hasim.read.compose_knobs import knobs
+from hasim.read.compose_types import ComposeProject
 from hasim.read.yaml12 import parse, plain
 from hasim.source import Default, Patch, Span, apply_patches
 

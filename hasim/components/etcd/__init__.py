@@ -56,7 +56,7 @@ class Etcd(Component):
         found = folder.mounted(one, path) if path else None
         text = folder.text(found[0]) if found else None
         conf, findings = read(words, span, environment, text, found[0] if found else "")
-        config, more, failures, knobs = meaning(conf, one.name, found[0] if found else "", here)
+        config, more, failures, knobs = meaning(conf, one.name, here)
         dials = tuple((h, port) for name, h, port in config.peers if name != config.name)
         return Configured(
             config=config,

@@ -41,7 +41,7 @@ class EtcdConfig:
 
 
 def meaning(
-    conf: EtcdConf, instance: str, file: str, here: Span | None = None
+    conf: EtcdConf, instance: str, here: Span | None = None
 ) -> tuple[EtcdConfig, list[Finding], list[BootFailure], list[Knob]]:
     """(config, findings, why it does not start, knobs)."""
     found: list[Finding] = []

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hasim.components.haproxy.config_checks import check_plan
-from hasim.components.haproxy.config_knobs import balancer_knobs, set_knob
+from hasim.components.haproxy.config_knobs import balancer_knobs
 from hasim.components.haproxy.config_resolvers import resolvers
 from hasim.components.haproxy.config_routes import binds, routes
 from hasim.components.haproxy.config_scope import Scope, scope
@@ -31,9 +31,6 @@ from hasim.model_haproxy import INF
 from hasim.read import haproxy_words as hw
 from hasim.read.haproxy import Section, Tree, show
 from hasim.source import Origin, Span
-
-__all__ = ["build", "set_knob"]
-
 
 EXPORTER = "prometheus-exporter"  # source: HAProxy manual, "http-request use-service"
 

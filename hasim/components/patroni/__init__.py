@@ -20,7 +20,7 @@ from hasim.components.patroni.config import PatroniConfig, meaning
 from hasim.components.patroni.refusals import failures, knobs
 from hasim.components.patroni.slots import slot_name
 from hasim.model import Endpoint, Instance, Service
-from hasim.read.patroni_conf import PatroniConf, read
+from hasim.read.patroni_conf import read
 from hasim.source import Span
 
 if TYPE_CHECKING:
@@ -140,4 +140,3 @@ def _server(one: Placed, config: PatroniConfig) -> Instance:
 
 
 COMPONENT = Patroni()
-__all__ = ["COMPONENT", "URLS", "PatroniConf"]
