@@ -131,6 +131,7 @@ def scale() -> None:
 
 def command() -> None:
     """The command line: start-up, compilation, memory."""
+
     def children() -> float:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         return used.ru_utime + used.ru_stime

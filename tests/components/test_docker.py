@@ -16,8 +16,7 @@ PROBE = HealthCheck(("CMD", "wget", "http://127.0.0.1:8009/health/live"), 5.0, 2
 
 def lab(boot_s: float = 1.0, until: float = 0.0, **instance):
     service = instance.pop("service", {})
-    made, edges = make_stack(instance=instance,
-                             service={"boot": Dist("const", boot_s), **service})
+    made, edges = make_stack(instance=instance, service={"boot": Dist("const", boot_s), **service})
     world = FakeWorld(made, edges)
     machine = Machine(world)
     machine.docker.start("gw-1")

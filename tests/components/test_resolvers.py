@@ -114,8 +114,9 @@ def test_without_resolvers_a_recreated_server_is_down_until_reload() -> None:
     assert world.rotation["gw/s1"] == (True, True)
 
 
-@pytest.mark.parametrize(("init_addr", "starts"), [(("last", "libc"), False),
-                                                   (("last", "libc", "none"), True)])
+@pytest.mark.parametrize(
+    ("init_addr", "starts"), [(("last", "libc"), False), (("last", "libc", "none"), True)]
+)
 def test_a_name_that_does_not_resolve_at_start(init_addr, starts: bool) -> None:
     """LB-7: refuses to start, or starts with the server in MAINT."""
     world, machine = lab(init_addr=init_addr, until=1.0)

@@ -95,7 +95,7 @@ def test_dotenv_forms():
     found = dotenv(text, ".env", ENV.get, findings)
     assert {k: v for k, (v, _) in found.items()} == {
         "A": "1", "B": "$A", "C": "x\n1", "D": "a b", "E": "a#b", "TAG": "2", "F": "", "G": "y",
-    }
+    }  # fmt: skip
     assert [str(f.span) for f in findings] == [".env:11:1"]
     assert str(found["D"][1]) == ".env:6:5"
 
@@ -138,7 +138,8 @@ def test_files_merge_by_the_compose_rules():
     assert service.command_is_string
     assert [p.host_port for p in service.ports] == [5432, 5433]
     assert [(m.source, m.target, m.kind) for m in service.volumes] == [
-        ("other", "/d", "volume"), ("c", "/c", "bind")
+        ("other", "/d", "volume"),
+        ("c", "/c", "bind"),
     ]
     assert service.healthcheck is not None
     assert service.healthcheck.test == ("CMD", "ok")
@@ -152,8 +153,14 @@ def test_files_merge_by_the_compose_rules():
 
 @pytest.mark.parametrize(
     ("over", "ports"),
-    [("[]", [80]), ("['81:81']", [80, 81]), ("", [80]), ("!reset []", []), ("!reset null", []),
-     ("!override ['81:81']", [81])],
+    [
+        ("[]", [80]),
+        ("['81:81']", [80, 81]),
+        ("", [80]),
+        ("!reset []", []),
+        ("!reset null", []),
+        ("!override ['81:81']", [81]),
+    ],
 )
 @pytest.mark.parametrize("how", ["extends", "files"])
 def test_an_empty_list_removes_nothing_but_reset_does(over, ports, how):
@@ -242,8 +249,10 @@ def test_merge_keys_and_extension_fields():
         ('"127.0.0.1::53"', [("127.0.0.1", 0, 53, "tcp")]),
         ('"[::1]:1:2"', [("::1", 1, 2, "tcp")]),
         ('"8000-8001:80-81"', [("", 8000, 80, "tcp"), ("", 8001, 81, "tcp")]),
-        ("{target: 80, published: '8080', host_ip: 10.0.0.1, mode: host}",
-         [("10.0.0.1", 8080, 80, "tcp")]),
+        (
+            "{target: 80, published: '8080', host_ip: 10.0.0.1, mode: host}",
+            [("10.0.0.1", 8080, 80, "tcp")],
+        ),
         ("{target: 80}", [("", 0, 80, "tcp")]),
     ],
 )
@@ -332,7 +341,7 @@ def test_env_files_stand_behind_environment():
         ("    stop_grace_period: 10\n", "HA143", ""),
         ("    mem_limit: 1q\n", "HA143", ""),
         ("    cpus: many\n", "HA143", ""),
-        ("    command: \"it's\"\n", "HA143", ""),
+        ('    command: "it\'s"\n', "HA143", ""),
         ("    healthcheck: {test: [curl, x]}\n", "HA143", "or write the command as one text"),
         ("    healthcheck: {retrys: 1}\n", "HA142", "did you mean 'retries'?"),
         ("    depends_on: {web: {condition: healthy}}\n", "HA143", ""),
@@ -379,7 +388,9 @@ def test_networks_and_volumes():
         "volumes: {v: , w: {name: real}}\n"
     )
     assert [(r.real_name, r.external) for r in project.networks.values()] == [
-        ("n", True), ("p_m", False), ("old", True)
+        ("n", True),
+        ("p_m", False),
+        ("old", True),
     ]
     assert project.networks["m"].subnets == ("10.0.0.0/8",)
     assert [r.real_name for r in project.volumes.values()] == ["p_v", "real"]

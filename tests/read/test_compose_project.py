@@ -81,10 +81,18 @@ services:
 """
 KNOB_BASE = "services:\n  b: {image: x, restart: always, healthcheck: {test: ok, retries: 5}}\n"
 WANTED = {
-    "cpus": "2", "mem_limit": "64m", "restart": "on-failure", "stop_grace_period": "3s",
-    "healthcheck.interval": "9s", "healthcheck.retries": "7", "cpu_shares": "3",
-    "mem_reservation": "32m", "stop_signal": "SIGINT", "init": "true",
-    "healthcheck.timeout": "8s", "healthcheck.start_period": "6s",
+    "cpus": "2",
+    "mem_limit": "64m",
+    "restart": "on-failure",
+    "stop_grace_period": "3s",
+    "healthcheck.interval": "9s",
+    "healthcheck.retries": "7",
+    "cpu_shares": "3",
+    "mem_reservation": "32m",
+    "stop_signal": "SIGINT",
+    "init": "true",
+    "healthcheck.timeout": "8s",
+    "healthcheck.start_period": "6s",
 }
 
 
@@ -133,7 +141,8 @@ def test_a_service_that_is_an_alias_has_no_knobs_of_its_own():
 def test_knobs_say_where_their_value_comes_from():
     found = {k.name: k for k in knobs(good({"a.yml": KNOBS, "base.yml": KNOB_BASE}))}
     assert (found["compose.own.cpus"].value, str(found["compose.own.cpus"].origin)) == (
-        "1", "a.yml:4:12"
+        "1",
+        "a.yml:4:12",
     )
     inherited = found["compose.child.restart"]
     assert (inherited.value, str(inherited.origin)) == ("always", "base.yml:2:26")
@@ -190,7 +199,11 @@ def test_docker_compose_resolves_the_same(tmp_path):
     (tmp_path / ".env").write_text("TAG=5\n")
     done = subprocess.run(
         ["docker-compose", "-f", "a.yml", "-f", "b.yml", "config"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     node, _ = parse(done.stdout, "out.yml")
@@ -243,25 +256,58 @@ def test_no_mutation_raises_and_results_repeat(which, where, cut, put):
         assert knob.name.startswith("compose.")
 
 
-FIELDS = ["image", "ports", "environment", "healthcheck", "deploy", "depends_on", "networks",
-          "volumes", "extends", "command", "labels", "env_file", "secrets", "extra_hosts", "cpus",
-          "scale", "links", "expose", "profiles", "restart", "mem_limit", "init", "pid"]
+FIELDS = [
+    "image",
+    "ports",
+    "environment",
+    "healthcheck",
+    "deploy",
+    "depends_on",
+    "networks",
+    "volumes",
+    "extends",
+    "command",
+    "labels",
+    "env_file",
+    "secrets",
+    "extra_hosts",
+    "cpus",
+    "scale",
+    "links",
+    "expose",
+    "profiles",
+    "restart",
+    "mem_limit",
+    "init",
+    "pid",
+]
 JUNK = st.recursive(
     st.sampled_from(
         ["", "a", "1", "-1", "a:b", "a=b", "$X", "true", "9" * 30, "80:80", "service:a"]
     ),
-    lambda x: st.lists(x, max_size=3) | st.dictionaries(
-        st.sampled_from(["test", "resources", "limits", "cpus", "file", "service", "a", "target"]),
-        x, max_size=3),
+    lambda x: (
+        st.lists(x, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["test", "resources", "limits", "cpus", "file", "service", "a", "target"]
+            ),
+            x,
+            max_size=3,
+        )
+    ),
     max_leaves=5,
 )
 
 
 @settings(max_examples=120, deadline=None)
-@given(st.dictionaries(st.sampled_from(FIELDS), JUNK, max_size=4),
-       st.dictionaries(st.sampled_from(FIELDS), JUNK, max_size=4))
+@given(
+    st.dictionaries(st.sampled_from(FIELDS), JUNK, max_size=4),
+    st.dictionaries(st.sampled_from(FIELDS), JUNK, max_size=4),
+)
 def test_no_value_of_a_field_raises(one, two):
-    files = {"a.yml": json.dumps({"services": {"a": one, "b": two}}),
-             "b.yml": json.dumps({"services": {"a": two}, "volumes": one, "networks": two})}
+    files = {
+        "a.yml": json.dumps({"services": {"a": one, "b": two}}),
+        "b.yml": json.dumps({"services": {"a": two}, "volumes": one, "networks": two}),
+    }
     project, _ = load(files, "a.yml", "b.yml")
     knobs(project)

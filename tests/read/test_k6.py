@@ -50,7 +50,8 @@ def test_the_guide_has_stages_and_thresholds_but_nothing_to_run():
     assert (scenario.name, scenario.executor) == ("default", "ramping-vus")
     assert scenario.stages == ((300.0, 500.0), (600.0, 500.0), (120.0, 0.0))
     assert [(t.metric, t.threshold) for t in script.thresholds] == [
-        ("http_req_duration", "p(99)<1000"), ("http_req_failed", "rate<0.001")
+        ("http_req_duration", "p(99)<1000"),
+        ("http_req_failed", "rate<0.001"),
     ]
     span = script.thresholds[1].span
     assert span is not None
@@ -58,14 +59,17 @@ def test_the_guide_has_stages_and_thresholds_but_nothing_to_run():
     assert str(span) == "load.k6.js:10:23"
 
 
-@pytest.mark.parametrize("form", [
-    "export let options = {vus: 2, duration: '1m'};",
-    "export var options = {vus: 2, duration: '1m'};",
-    "const options = {vus: 2, duration: '1m'}; export { options };",
-    "const o = {vus: 2, duration: '1m'}; export { o as options };",
-    "const base = {vus: 2}; export const options = {...base, 'duration': `1m`};",
-    "const vus = 2, duration = '1m'; export const options = {vus, duration};",
-])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "export let options = {vus: 2, duration: '1m'};",
+        "export var options = {vus: 2, duration: '1m'};",
+        "const options = {vus: 2, duration: '1m'}; export { options };",
+        "const o = {vus: 2, duration: '1m'}; export { o as options };",
+        "const base = {vus: 2}; export const options = {...base, 'duration': `1m`};",
+        "const vus = 2, duration = '1m'; export const options = {vus, duration};",
+    ],
+)
 def test_options_may_be_exported_in_many_ways(form):
     script = good(f"{form}\n{DEFAULT}")
     assert [(s.executor, s.stages, s.start) for s in script.scenarios] == [
@@ -76,26 +80,43 @@ def test_options_may_be_exported_in_many_ways(form):
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        ("{executor: 'constant-vus', duration: '90s'}",
-         ("constant-vus", ((90.0, 1.0),), 1.0, 0, 0)),
-        ("{executor: 'ramping-vus', stages: [{duration: '1m30s', target: 5}]}",
-         ("ramping-vus", ((90.0, 5.0),), 1.0, 0, 0)),
-        ("{executor: 'ramping-vus', startVUs: 0, stages: [{duration: 500, target: 5}]}",
-         ("ramping-vus", ((0.5, 5.0),), 0.0, 0, 0)),
-        ("{executor: 'constant-arrival-rate', rate: 7, duration: '1d1h', preAllocatedVUs: 3}",
-         ("constant-arrival-rate", ((90000.0, 7.0),), 7.0, 3, 3)),
-        ("{executor: 'ramping-arrival-rate', stages: [{duration: '0s', target: 9}],"
-         " preAllocatedVUs: 3, maxVUs: 8}",
-         ("ramping-arrival-rate", ((0.0, 9.0),), 0.0, 3, 8)),
+        (
+            "{executor: 'constant-vus', duration: '90s'}",
+            ("constant-vus", ((90.0, 1.0),), 1.0, 0, 0),
+        ),
+        (
+            "{executor: 'ramping-vus', stages: [{duration: '1m30s', target: 5}]}",
+            ("ramping-vus", ((90.0, 5.0),), 1.0, 0, 0),
+        ),
+        (
+            "{executor: 'ramping-vus', startVUs: 0, stages: [{duration: 500, target: 5}]}",
+            ("ramping-vus", ((0.5, 5.0),), 0.0, 0, 0),
+        ),
+        (
+            "{executor: 'constant-arrival-rate', rate: 7, duration: '1d1h', preAllocatedVUs: 3}",
+            ("constant-arrival-rate", ((90000.0, 7.0),), 7.0, 3, 3),
+        ),
+        (
+            "{executor: 'ramping-arrival-rate', stages: [{duration: '0s', target: 9}],"
+            " preAllocatedVUs: 3, maxVUs: 8}",
+            ("ramping-arrival-rate", ((0.0, 9.0),), 0.0, 3, 8),
+        ),
     ],
 )
 def test_executors_and_their_defaults(body, expected):
     found = options(f"{{scenarios: {{one: {body}}}}}").scenarios[0]
     assert (
-        found.executor, found.stages, found.start, found.pre_allocated_vus, found.max_vus
+        found.executor,
+        found.stages,
+        found.start,
+        found.pre_allocated_vus,
+        found.max_vus,
     ) == expected
     assert (found.name, found.exec, found.time_unit_s, found.graceful_stop_s) == (
-        "one", "default", 1.0, 30.0
+        "one",
+        "default",
+        1.0,
+        30.0,
     )
 
 
@@ -110,7 +131,8 @@ def test_other_fields_of_a_scenario_and_their_places():
     assert (found.time_unit_s, found.start_time_s, found.graceful_stop_s) == (60.0, 5.0, 0.0)
     assert [s.path for s in found.steps] == ["/é"]
     assert {k: str(v) for k, v in found.where.items() if k in ("rate", "startTime")} == {
-        "rate": "a.js:1:82", "startTime": "a.js:2:65"
+        "rate": "a.js:1:82",
+        "startTime": "a.js:2:65",
     }
 
 
@@ -119,8 +141,9 @@ def test_thresholds_in_the_long_form():
         "{vus: 1, duration: '1s', thresholds: {'a{b:c}': ['max<1',"
         " {threshold: 'avg<2', abortOnFail: true, delayAbortEval: '10s'}]}}"
     )
-    found = [(t.metric, t.threshold, t.abort_on_fail, t.delay_abort_eval_s)
-             for t in script.thresholds]
+    found = [
+        (t.metric, t.threshold, t.abort_on_fail, t.delay_abort_eval_s) for t in script.thresholds
+    ]
     assert found == [("a{b:c}", "max<1", False, 0.0), ("a{b:c}", "avg<2", True, 10.0)]
 
 
@@ -169,8 +192,14 @@ def test_requests_and_sleeps_stand_in_order():
       net.request('HEAD', '/h#top'); other.get('/no');
     """
     assert steps(body, head) == [
-        ("POST", "/login/{}"), ("0.5",), ("GET", "/items/{}/x"), ("PUT", "/c"), ("1",),
-        ("DELETE", "/"), ("PATCH", "/p/1"), ("HEAD", "/h"),
+        ("POST", "/login/{}"),
+        ("0.5",),
+        ("GET", "/items/{}/x"),
+        ("PUT", "/c"),
+        ("1",),
+        ("DELETE", "/"),
+        ("PATCH", "/p/1"),
+        ("HEAD", "/h"),
     ]
 
 
@@ -180,10 +209,14 @@ def test_a_request_inside_another_comes_first():
 
 def test_batches_keep_together():
     text = "http.batch([['GET', '/a'], '/b', {method: 'POST', url: '/c'}]); http.batch({x: '/d'});"
-    script = good(f"export const options = {{vus: 1, duration: '1s'}};\n"
-                  f"export default () => {{ {text} }}\n")
+    script = good(
+        f"export const options = {{vus: 1, duration: '1s'}};\nexport default () => {{ {text} }}\n"
+    )
     assert [(s.method, s.path, s.batch) for s in script.functions["default"]] == [
-        ("GET", "/a", 1), ("GET", "/b", 1), ("POST", "/c", 1), ("GET", "/d", 2)
+        ("GET", "/a", 1),
+        ("GET", "/b", 1),
+        ("POST", "/c", 1),
+        ("GET", "/d", 2),
     ]
 
 
@@ -243,7 +276,7 @@ def test_functions_that_call_each_other_end():
         ("x" * (MAX_CHARS + 1), "HA160", "a.js:1:1"),
         ("\x00\ud800", "HA161", "a.js:1:1"),
     ],
-)
+)  # fmt: skip
 def test_a_bad_script_gives_a_finding_with_its_place(text, code, place):
     found = [(c, p) for _, c, p in bad(text)]
     assert found[0] == (code, place), found
@@ -263,8 +296,11 @@ K6_SAYS = [
     ("stages: [{duration: '1m', target: 5}]", "ramping-vus"),
     ("vus: '7', duration: '1500'", "constant-vus"),
     ("vus: 2, duration: '1d2h'", "constant-vus"),
-    ("scenarios: {a: {executor: 'constant-arrival-rate', duration: '1m', rate: 3,"
-     " preAllocatedVUs: 2}}", "constant-arrival-rate"),
+    (
+        "scenarios: {a: {executor: 'constant-arrival-rate', duration: '1m', rate: 3,"
+        " preAllocatedVUs: 2}}",
+        "constant-arrival-rate",
+    ),
     ("stages: [{duration: '1m', target: 5}], duration: '1s'", None),
     ("stages: [{duration: '1m', target: 5}], scenarios: {}", None),
     ("scenarios: {a: {executor: 'constant-vus', duration: '1m', vuss: 1}}", None),
@@ -282,8 +318,14 @@ def test_k6_itself_takes_and_refuses_the_same(body, executor, tmp_path):
     text = text if body else GUIDE.read_text("utf-8")
     path = tmp_path / "a.js"
     path.write_text(text, "utf-8")
-    done = subprocess.run(["k6", "inspect", "--execution-requirements", os.fspath(path)],
-                          capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
+    done = subprocess.run(
+        ["k6", "inspect", "--execution-requirements", os.fspath(path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=tmp_path,
+    )
     script, findings = read_script(text, "a.js")
     assert (done.returncode == 0) == (executor is not None) == (findings == []), done.stderr
     if executor:
@@ -310,7 +352,7 @@ export default () => { f(); http.post(BASE + '/y', {}, { tags: { a: 1 } }); };
     st.integers(0, 12),
     st.sampled_from(["", "'", "`", "{", "}", "[]", "...", "1e999", "é", "null", "${", "f()", "a",
                      ":", ",", "-", "//", "undefined", "export ", "=>", "\\u{110000}", "0x"]),
-)
+)  # fmt: skip
 def test_no_mutation_raises_and_results_repeat(at, cut, put):
     text = SCRIPT[:at] + put + SCRIPT[at + cut :]
     first = read_script(text, "a.js")

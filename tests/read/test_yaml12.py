@@ -194,8 +194,10 @@ LETTERS = st.characters(codec="utf-8", exclude_characters="\x85\u2028\u2029")
 WORDS = st.text(LETTERS, max_size=8)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**9), 10**9) | WORDS,
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.text("abcxyz", min_size=1, max_size=4), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text("abcxyz", min_size=1, max_size=4), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
