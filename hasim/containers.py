@@ -9,7 +9,7 @@ from dataclasses import replace
 from hasim.components.base import Placed as Placed
 from hasim.components.base import components
 from hasim.errors import Finding, did_you_mean
-from hasim.model import HealthCheck, Instance, Port, Service
+from hasim.model import HealthCheck, Instance, Port, Service, image_name
 from hasim.read.compose_types import ComposeProject, ComposeService
 from hasim.read.stackfile import StackFile
 from hasim.source import Default, Origin
@@ -22,7 +22,7 @@ GRACE_S = 10.0
 
 def is_haproxy(image: str) -> bool:
     """Whether an image is HAProxy's, by the last part of its name."""
-    return "haproxy" in image.rpartition("/")[2].partition(":")[0]
+    return "haproxy" in image_name(image)
 
 
 def profile_of(service: ComposeService, profiles: Iterable[str]) -> str:

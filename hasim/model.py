@@ -310,3 +310,8 @@ class Stack:
     def service(self, name: str) -> Service:
         """The service profile of that name; StopIteration if there is none."""
         return next(s for s in self.services if s.name == name)
+
+
+def image_name(image: str) -> str:
+    """The last part of an image's name, without tag and digest."""
+    return image.partition("@")[0].rpartition("/")[2].partition(":")[0]

@@ -10,6 +10,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from hasim.components.base import Component, Machine, Process
+from hasim.model import image_name
 from hasim.source import Span
 from hasim.units import NS
 
@@ -206,7 +207,7 @@ def stop_signal(spec: Instance) -> str:
     """What `docker stop` sends first: `stop_signal` of the file, else the image's STOPSIGNAL."""
     if spec.stop_signal != "SIGTERM" or isinstance(spec.where.get("stop_signal"), Span):
         return spec.stop_signal
-    return STOP_SIGNALS.get(spec.image.rpartition("/")[2].partition(":")[0], spec.stop_signal)
+    return STOP_SIGNALS.get(image_name(spec.image), spec.stop_signal)
 
 
 class DockerComponent(Component):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from hasim.errors import Finding
-from hasim.model import Knob
+from hasim.model import Knob, image_name
 from hasim.read.compose_types import ComposeService
 from hasim.read.redis_conf import Line, Start, read, started
 from hasim.source import Default, Origin, Span
@@ -41,7 +41,7 @@ def launch(service: ComposeService | None, fallback: Span) -> Start | None:
         return None
     command = service.command or ()
     words = (*(service.entrypoint or ()), *command)
-    image = service.image.rpartition("/")[2].partition(":")[0]
+    image = image_name(service.image)
     theirs = image in ("redis", "redis-stack-server", "valkey") and service.entrypoint is None
     if theirs and (not words or words[0].startswith("-") or words[0].endswith(".conf")):
         words = ("redis-server", *words)

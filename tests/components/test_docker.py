@@ -99,7 +99,7 @@ def test_grace_and_sigkill(signal: str, end: float) -> None:
     ("image", "stated", "sent"),
     [("haproxy:2.8-alpine", None, "SIGUSR1"), ("registry/team/nginx", None, "SIGQUIT"),
      ("app:1", None, "SIGTERM"), ("haproxy:2.8", "SIGTERM", "SIGTERM"),
-     ("haproxy:2.8", "SIGINT", "SIGINT")],
+     ("haproxy:2.8", "SIGINT", "SIGINT"), ("hub:5000/haproxy@sha256:0f1e", None, "SIGUSR1")],
 )  # fmt: skip
 def test_the_stop_signal_is_the_files_or_the_images(image, stated, sent) -> None:
     where = {"stop_signal": Span("compose.yml", 1, 1)} if stated else {}

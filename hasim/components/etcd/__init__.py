@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hasim.components.base import Component, Configured, Folder, Machine, Placed, Process
 from hasim.components.etcd.config import EtcdConfig, meaning
+from hasim.model import image_name
 from hasim.read.etcd_conf import config_file, read
 from hasim.source import Span
 
@@ -32,7 +33,7 @@ class Etcd(Component):
 
     def recognises(self, service: ComposeService) -> bool:
         """By the image's name, or by a command that starts etcd."""
-        image = service.image.rpartition("/")[2].partition(":")[0]
+        image = image_name(service.image)
         words = (*(service.entrypoint or ()), *(service.command or ()))
         first = words[0].rpartition("/")[2] if words else ""
         return image == "etcd" or first == "etcd" or image.startswith("etcd-")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hasim.components.base import Component, Configured, Folder, Machine, Placed, Process
 from hasim.errors import Finding
-from hasim.model import Knob
+from hasim.model import Knob, image_name
 from hasim.source import Span
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Keepalived(Component):
 
     def recognises(self, service: ComposeService) -> bool:
         words = [*(service.entrypoint or ()), *(service.command or ())]
-        named = service.image.rpartition("/")[2].partition(":")[0]
+        named = image_name(service.image)
         runs = words[0].rpartition("/")[2] if words else ""
         return "keepalived" in named or runs == "keepalived" or (
             not service.image and "keepalived" in service.name

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from hasim.model import image_name
 from hasim.units import NS
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def targets(script: Script, own: Instance, sees_host: bool, stack: Any) -> tuple
 
 def _is(one: Instance, process: str) -> bool:
     """Is this the name of the instance's process?"""
-    image = one.image.rpartition("/")[2].partition(":")[0]
+    image = image_name(one.image)
     return process in (one.kind, image, one.name, one.service)
 
 

@@ -19,7 +19,7 @@ from hasim.components.base import Component, Configured, Folder, Machine, Placed
 from hasim.components.patroni.config import PatroniConfig, meaning
 from hasim.components.patroni.refusals import failures, knobs
 from hasim.components.patroni.slots import slot_name
-from hasim.model import Endpoint, Instance, Service
+from hasim.model import Endpoint, Instance, Service, image_name
 from hasim.read.patroni_conf import read
 from hasim.source import Span
 
@@ -42,7 +42,7 @@ class Patroni(Component):
 
     def recognises(self, service: ComposeService) -> bool:
         """By its image, its command, a PATRONI_* variable or a mounted patroni.yml."""
-        image = service.image.rpartition("/")[2].partition(":")[0]
+        image = image_name(service.image)
         words = (*(service.entrypoint or ()), *(service.command or ()))
         return (
             "patroni" in image

@@ -15,7 +15,7 @@ from hasim.components.postgres.knobs import knobs_of
 from hasim.components.postgres.reading import Reading, environment_of
 from hasim.components.postgres.script import Statement
 from hasim.components.postgres.sync import parse_rule
-from hasim.model import BootFailure
+from hasim.model import BootFailure, image_name
 from hasim.read.pg_conf import conninfo
 from hasim.read.pg_hba import HbaRule
 from hasim.source import Origin, Span
@@ -38,11 +38,6 @@ IMAGE_HBA = (
     HbaRule("host", ("replication",), ("all",), "127.0.0.1/32", "trust"),
     HbaRule("host", ("all",), ("all",), "all", "scram-sha-256"),
 )
-
-
-def image_name(image: str) -> str:
-    """The last part of an image's name, without tag and digest."""
-    return image.partition("@")[0].rpartition("/")[2].partition(":")[0]
 
 
 def recognises(service: ComposeService) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from hasim.components.base import Component, Configured, Folder, Machine, Placed, Process
 from hasim.components.prometheus.config import configured
 from hasim.components.prometheus.without_container import assumed, stand_in
+from hasim.model import image_name
 
 if TYPE_CHECKING:
     from hasim.errors import Finding
@@ -28,7 +29,7 @@ class Prometheus(Component):
 
     def recognises(self, service: ComposeService) -> bool:
         """The images prom/prometheus and their like, not the exporters."""
-        return service.image.rpartition("/")[2].partition(":")[0] == "prometheus"
+        return image_name(service.image) == "prometheus"
 
     def stand_in(self, files: Sequence[str], host: str) -> Placed | None:
         """Rules files ask for a Prometheus."""
