@@ -147,7 +147,7 @@ def _health(service: ComposeService) -> HealthCheck | None:
 
 def _config(service: ComposeService, folder: str) -> str:
     """The file in the stack's folder that HAProxy reads, or ""."""
-    words = (*(service.entrypoint or ()), *(service.command or ()))
+    words = service.words
     path = CONFIG
     for flag, value in zip(words, words[1:], strict=False):
         if flag == "-f":

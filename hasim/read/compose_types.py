@@ -137,6 +137,11 @@ class ComposeService:
     where: Mapping[str, Span] = field(default_factory=dict, repr=False)
     written: Mapping[str, str] = field(default_factory=dict, repr=False)
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What PID 1 is started with, as far as the files say it."""
+        return (*(self.entrypoint or ()), *(self.command or ()))
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from hasim.errors import Finding, did_you_mean
 from hasim.read.yaml12 import parse, plain
-from hasim.source import Span
+from hasim.source import Span, Word
 
 # Every flag of etcd 3.4.23 (`etcd --help`); the file uses the same names without the dashes.
 _KEYS = """name data-dir wal-dir snapshot-count heartbeat-interval election-timeout
@@ -42,14 +42,6 @@ _FLAGS = """initial-election-tick-advance strict-reconfig-check pre-vote enable-
     auto-tls peer-client-cert-auth peer-auto-tls enable-pprof force-new-cluster debug
     experimental-initial-corrupt-check experimental-enable-lease-checkpoint"""
 _SWITCHES = frozenset(_FLAGS.split())
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """A value as text. patchable: its span covers just the value."""
-
-    text: str
-    span: Span
 
 
 @dataclass(frozen=True, slots=True)

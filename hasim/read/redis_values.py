@@ -39,8 +39,7 @@ def launch(service: ComposeService | None, fallback: Span) -> Start | None:
     """
     if service is None:
         return None
-    command = service.command or ()
-    words = (*(service.entrypoint or ()), *command)
+    words = service.words
     image = image_name(service.image)
     theirs = image in ("redis", "redis-stack-server", "valkey") and service.entrypoint is None
     if theirs and (not words or words[0].startswith("-") or words[0].endswith(".conf")):

@@ -34,7 +34,7 @@ class Etcd(Component):
     def recognises(self, service: ComposeService) -> bool:
         """By the image's name, or by a command that starts etcd."""
         image = image_name(service.image)
-        words = (*(service.entrypoint or ()), *(service.command or ()))
+        words = service.words
         first = words[0].rpartition("/")[2] if words else ""
         return image == "etcd" or first == "etcd" or image.startswith("etcd-")
 
@@ -45,7 +45,7 @@ class Etcd(Component):
         here = one.instance.span or Span(one.name, 1, 1)
         span, where = here, {}
         if service is not None:
-            words = (*(service.entrypoint or ()), *(service.command or ()))
+            words = service.words
             span = service.where.get("command") or here
             where = dict(service.where)
         environment = {

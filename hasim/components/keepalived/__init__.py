@@ -36,7 +36,7 @@ class Keepalived(Component):
     reads = ("keepalived.conf",)
 
     def recognises(self, service: ComposeService) -> bool:
-        words = [*(service.entrypoint or ()), *(service.command or ())]
+        words = service.words
         named = image_name(service.image)
         runs = words[0].rpartition("/")[2] if words else ""
         return "keepalived" in named or runs == "keepalived" or (
@@ -117,7 +117,7 @@ class Keepalived(Component):
 def _file(one: Placed, folder: Folder) -> str:
     """The file of the stack's folder that the daemon reads; "" if none is mounted."""
     service = one.service
-    words = (*(service.entrypoint or ()), *(service.command or ())) if service else ()
+    words = service.words if service else ()
     paths = list(FILES)
     for flag, value in zip(words, words[1:], strict=False):
         if flag in ("-f", "--use-file"):

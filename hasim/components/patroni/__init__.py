@@ -43,7 +43,7 @@ class Patroni(Component):
     def recognises(self, service: ComposeService) -> bool:
         """By its image, its command, a PATRONI_* variable or a mounted patroni.yml."""
         image = image_name(service.image)
-        words = (*(service.entrypoint or ()), *(service.command or ()))
+        words = service.words
         return (
             "patroni" in image
             or image.startswith("spilo")
@@ -108,7 +108,7 @@ def _path(service: ComposeService | None) -> str:
     """Where in the container the configuration is: the command's last word, else a mount."""
     if service is None:
         return ""
-    words = (*(service.entrypoint or ()), *(service.command or ()))
+    words = service.words
     stated = [w for w in words if w.endswith((".yml", ".yaml"))]
     stated += [m.target for m in service.volumes if m.kind == "bind" and _is_file(m.target)]
     return stated[0] if stated else "/etc/patroni.yml"

@@ -42,7 +42,7 @@ IMAGE_HBA = (
 
 def recognises(service: ComposeService) -> bool:
     """An image of PostgreSQL whose command does not start something else around it."""
-    words = " ".join((*(service.entrypoint or ()), *(service.command or ())))
+    words = " ".join(service.words)
     if _NOT.search(service.image) or re.search(r"\bpatroni\b", words):
         return False
     return image_name(service.image) in IMAGES

@@ -61,7 +61,7 @@ def _unknown(rule: Rule) -> Iterable[str]:
 def configured(one: Placed, folder: Folder) -> Configured:
     """A container: its command line, prometheus.yml and the rules files that this one names."""
     service = one.service
-    words = (*(service.entrypoint or ()), *(service.command or ())) if service else ()
+    words = service.words if service else ()
     inside = flag(words, "config.file") or FILE_INSIDE
     found = folder.mounted(one, inside)
     span = one.instance.span
