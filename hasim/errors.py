@@ -2,7 +2,6 @@
 
     HasimError                 carries an exit code
     ├── InputError             a file is wrong: a list of Findings, exit 104
-    ├── EvidenceRefused        evidence is stale or tampered, exit 4
     └── SimulationBug          an assertion of ours failed, exit 70; prints the replay command
 
 A Finding is one problem at one place. Readers collect findings; they never stop at the first.
@@ -68,12 +67,6 @@ class InputError(HasimError):
 
     def __reduce__(self):
         return (type(self), (self.findings,))
-
-
-class EvidenceRefused(HasimError):
-    """Evidence does not belong to the files at hand."""
-
-    exit_code = Exit.REFUSED
 
 
 class SimulationBug(HasimError):

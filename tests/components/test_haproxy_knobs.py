@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hasim.components.haproxy.config import build
-from hasim.components.haproxy.config_knobs import expand_knob, set_knob, set_knobs
+from hasim.components.haproxy.config_knobs import patch
 from hasim.read.haproxy import read
-from hasim.source import Default
+from hasim.source import Default, apply_patches
 from hasim.units import parse_duration_s
 
 GUIDE = (Path(__file__).parents[1] / "read" / "haproxy-guide.cfg").read_text()
@@ -56,6 +56,15 @@ VALUES = {
 }
 COUNTS = {"maxconn", "fullconn", "retries", "rise", "fall", "weight", "minconn", "maxqueue"}
 COUNTS |= {"error_limit", "spread_checks", "resolve_retries"}
+
+
+def set_knobs(text: str, values) -> str:
+    """The text with (knob, value) pairs in force; their places are those of `text`."""
+    return apply_patches(text, [patch(knob, value) for knob, value in values])
+
+
+def set_knob(text: str, knob, value: str) -> str:
+    return set_knobs(text, [(knob, value)])
 
 
 def knobs(text):
@@ -167,16 +176,6 @@ def test_an_inherited_value_is_written_where_it_is_asked_for():
     text = set_knob(RICH, knobs(RICH)["haproxy.backend.b.s.inter"], "9s")
     assert "  server s 'h':2 rise \"2\"   fall 2 inter 9s  # odd  spacing\n" in text
     assert knobs(text)["haproxy.backend.b.t.inter"].value == "2s"
-
-
-def test_a_backend_wide_name_stands_for_all_its_servers():
-    found = list(knobs(GUIDE).values())
-    picked = expand_knob("haproxy.backend.l09-api-gateway.fall", found)
-    assert [k.name.split(".")[3] for k in picked] == ["l09-1", "l09-2", "l09-3"]
-    text = set_knobs(GUIDE, [(k, "2") for k in picked])
-    assert text.count("fall 2") == 3
-    assert expand_knob("haproxy.backend.nope.fall", found) == []
-    assert len(expand_knob("haproxy.global.maxconn", found)) == 1
 
 
 def test_several_at_once():

@@ -26,12 +26,11 @@ from hasim.components.etcd.store import (
     Revoke,
     Store,
 )
+from hasim.sim.world import CONNECTS
 from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.sim.world import World
-
-_CONNECTS = 0  # source: sim.world CONNECTS
 
 
 class Member:
@@ -88,8 +87,8 @@ class Member:
         if there is None or there.p.frozen:
             return False
         # a message needs one way; the connections that carry it need both
-        return self.machine.reach(self.name, name) == _CONNECTS and (
-            self.machine.reach(name, self.name) == _CONNECTS
+        return self.machine.reach(self.name, name) == CONNECTS and (
+            self.machine.reach(name, self.name) == CONNECTS
         )
 
     def near(self) -> list[Member]:

@@ -28,7 +28,7 @@ from hasim.components.haproxy.config_values import (
 )
 from hasim.model import Knob
 from hasim.read.haproxy import Line, Section, Tree
-from hasim.source import Origin, Patch, Span, apply_patches
+from hasim.source import Origin, Patch, Span
 from hasim.units import format_duration, parse_duration_s
 
 _FALLBACKS = {
@@ -220,25 +220,6 @@ def _resolver_knobs(section: Section, writer: _Writer) -> list[Knob]:
     return out
 
 
-def expand_knob(name: str, knobs: Iterable[Knob]) -> list[Knob]:
-    """The knobs that a name stands for: itself, or that of every server of a backend.
-
-    `haproxy.backend.gateways.inter` is `haproxy.backend.gateways.<each server>.inter`.
-    """
-    known = list(knobs)
-    exact = [k for k in known if k.name == name]
-    prefix, _, last = name.rpartition(".")
-    if exact or prefix.count(".") < 2:
-        return exact
-    return [
-        k
-        for k in known
-        if k.name.startswith(f"{prefix}.")
-        and k.name.endswith(f".{last}")
-        and f"{prefix}.default_server" not in k.name
-    ]
-
-
 def written(knob: Knob, value: str) -> str:
     """The words that say `value` in the manner of the text in force. ValueError if they cannot.
 
@@ -286,17 +267,3 @@ def patch(knob: Knob, value: str) -> Patch:
     if not isinstance(knob.origin, Span) or knob.origin.start < 0:
         raise ValueError(f"{knob.name} cannot be written: its place cannot be patched")
     return Patch(knob.origin, new)
-
-
-def set_knobs(text: str, values: Iterable[tuple[Knob, str]]) -> str:
-    """Several knobs of one file at once (their places are those of `text`)."""
-    return apply_patches(text, [patch(knob, value) for knob, value in values])
-
-
-def set_knob(text: str, knob: Knob, value: str) -> str:
-    """The text of the file with `value` in force for this knob; every other character stays.
-
-    value: a duration in HAProxy's grammar, a whole number, plain words, or on/off (redispatch
-    also a number); ValueError if it is not possible there.
-    """
-    return set_knobs(text, [(knob, value)])
