@@ -51,7 +51,10 @@ class Files:
         if name in self.given:
             data = self.given[name].encode()
         else:
-            data = (self.folder / name).read_bytes()
+            path = self.folder / name
+            if path.exists() and not (path.is_file() or path.is_dir()):
+                raise ValueError("no regular file")  # to open a named pipe would wait for ever
+            data = path.read_bytes()
         try:
             text = data.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -75,7 +78,8 @@ class Files:
     def compose_files(self) -> list[str]:
         """Compose files of the folder that no other one extends."""
         names = sorted(p.name for p in self.folder.glob("*.y*ml") if COMPOSE.fullmatch(p.name))
-        texts = {n: (self.folder / n).read_text(encoding="utf-8", errors="replace") for n in names}
+        paths = [path for n in names if (path := self.folder / n).is_file()]
+        texts = {p.name: p.read_text(encoding="utf-8", errors="replace") for p in paths}
         extended = re.compile(r"file:\s*['\"]?(?:\./)?([\w.-]+)")
         used = {m for text in texts.values() for m in extended.findall(text)}
         return [n for n in names if n not in used]
@@ -235,8 +239,7 @@ class Loading:
             try:
                 text = self.files.text(one.config)
             except (OSError, ValueError) as error:
-                why = getattr(error, "strerror", None) or error
-                self.error(f"cannot read '{one.config}': {why}", one.instance.span)
+                self.error(*_unreadable(one.config, one.instance.span, error))
                 continue
             env = dict(self.env) | {k: v for k, v in one.environment.items() if v is not None}
             tree, found = haproxy.read(text, one.config, env)
@@ -361,13 +364,16 @@ class MountedFiles:
     def __init__(self, work: Loading, one: Placed):
         self.work, self.one = work, one
 
-    def text(self, path: str) -> str | None:
-        """The text of a file; None if it cannot be read, which is reported."""
+    def text(self, path: str, optional: bool = False) -> str | None:
+        """The text of a file; None if it cannot be read, which is reported.
+
+        optional: that there is none is no problem.
+        """
         try:
             return self.work.files.text(path)
         except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or error
-            self.work.error(f"cannot read '{path}': {why}", self.one.instance.span)
+            if not (optional and isinstance(error, FileNotFoundError)):
+                self.work.error(*_unreadable(path, self.one.instance.span, error))
             return None
 
     def mounted(self, one: Placed, path: str) -> tuple[str, bool] | None:
@@ -375,6 +381,18 @@ class MountedFiles:
         if one.service is None:
             return None
         return mounted(one.service, path, self.work.folders.get(one.instance.host, ""))
+
+
+def _unreadable(path: str, span: Span | None, error: Exception) -> tuple[str, Span | None, str]:
+    """Message, place and hint for a file that a container is to read and cannot."""
+    why, hint = getattr(error, "strerror", None) or str(error), ""
+    if isinstance(error, FileNotFoundError):
+        hint = "check the path; Docker makes an empty directory of a bind mount's missing source"
+    elif isinstance(error, IsADirectoryError):
+        hint = "put a file there: a daemon cannot read a directory as its configuration"
+    elif isinstance(error, ValueError):
+        hint = "put a regular file of UTF-8 text there"
+    return f"cannot read '{path}': {why}", span, hint
 
 
 def _version(text: str) -> tuple[int, int, int] | None:

@@ -146,8 +146,11 @@ class Configured:
 class Folder(Protocol):
     """The stack's folder as a component's configure sees it."""
 
-    def text(self, path: str) -> str | None:
-        """The text of a file of the folder; None (and a finding of ours) if it cannot be read."""
+    def text(self, path: str, optional: bool = False) -> str | None:
+        """The text of a file of the folder; None (and a finding of ours) if it cannot be read.
+
+        optional: no finding if there is none.
+        """
         ...
 
     def mounted(self, one: Placed, path: str) -> tuple[str, bool] | None:

@@ -36,11 +36,12 @@ INCLUDES = ("include", "include_if_exists", "include_dir")
 
 
 def read(
-    text: str, file: str, include: Callable[[str], str | None] | None = None
+    text: str, file: str, include: Callable[[str, bool], str | None] | None = None
 ) -> tuple[list[Setting], list[Finding]]:
     """Every assignment in file order (the last one of a name counts) and what is no assignment.
 
-    include(path): the text of an included file, None if it cannot be read.
+    include(path, optional): the text of an included file, None if it cannot be read;
+    optional: it may be missing.
     """
     source = Text(file, text)
     settings: list[Setting] = []
@@ -58,7 +59,7 @@ def _line(
     end: int,
     settings: list[Setting],
     found: list[Finding],
-    include: Callable[[str], str | None] | None,
+    include: Callable[[str, bool], str | None] | None,
 ) -> None:
     tokens, bad = _tokens(source.text, begin, end)
     if not tokens and bad < 0:
@@ -121,14 +122,16 @@ def _include(
     setting: Setting,
     settings: list[Setting],
     found: list[Finding],
-    include: Callable[[str], str | None] | None,
+    include: Callable[[str, bool], str | None] | None,
 ) -> None:
-    text = include(setting.value) if include is not None and setting.name != "include_dir" else None
+    optional = setting.name == "include_if_exists"
+    follow = include if setting.name != "include_dir" else None
+    text = follow(setting.value, optional) if follow is not None else None
     if text is not None:
         more, wrong = read(text, setting.value)  # an include of an include is not followed
         settings += more
         found += wrong
-    elif setting.name != "include_if_exists":
+    elif not optional:
         message = f"{setting.name} '{setting.value}' is not followed"
         found.append(Finding("warning", "HA190", message, setting.span))
 

@@ -231,9 +231,12 @@ def names_of_hosts_and_groups(
     folder: Path,
 ) -> tuple[tuple[str, ...], Mapping[str, tuple[str, ...]]]:
     """Host names and groups of the stack.yaml in a folder; host-1 and none without one."""
+    path = folder / "stack.yaml"
     try:
-        data = (folder / "stack.yaml").read_bytes()
+        data = path.read_bytes() if path.is_file() else b""
     except OSError:
+        data = b""
+    if not data:
         return (DEFAULT_HOST.name,), {}
     made, _ = read_stackfile(data, "stack.yaml")
     return tuple(h.name for h in made.hosts) or (DEFAULT_HOST.name,), made.groups

@@ -64,7 +64,7 @@ class OneFile:
     def __init__(self, text: str):
         self.content = text
 
-    def text(self, path: str) -> str | None:
+    def text(self, path: str, optional: bool = False) -> str | None:
         return self.content
 
     def mounted(self, one: Placed, path: str) -> tuple[str, bool] | None:

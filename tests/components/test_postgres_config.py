@@ -231,11 +231,17 @@ def test_the_server_reads_a_file_as_we_do(tmp_path) -> None:
 
 
 def test_include_is_followed_once() -> None:
-    texts = {"more.conf": "port = 5433\n"}
-    settings, found = pg_conf.read("include 'more.conf'\n", "p.conf", texts.get)
+    asked = []
+
+    def text_of(path: str, optional: bool) -> str | None:
+        asked.append((path, optional))
+        return {"more.conf": "port = 5433\n"}.get(path)
+
+    settings, found = pg_conf.read("include 'more.conf'\n", "p.conf", text_of)
     assert [(s.name, s.value, s.span.file) for s in settings] == [("port", "5433", "more.conf")]
-    _, found = pg_conf.read("include 'none.conf'\ninclude_if_exists 'x'\n", "p.conf", texts.get)
+    _, found = pg_conf.read("include 'none.conf'\ninclude_if_exists 'x'\n", "p.conf", text_of)
     assert len(found) == 1
+    assert asked == [("more.conf", False), ("none.conf", False), ("x", True)]
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ class Folder:
     def __init__(self, **files: str):
         self.files = {k.replace("_yml", ".yml"): v for k, v in files.items()}
 
-    def text(self, path: str) -> str | None:
+    def text(self, path: str, optional: bool = False) -> str | None:
         return self.files.get(path)
 
     def mounted(self, one: Placed, path: str) -> tuple[str, bool] | None:

@@ -115,10 +115,11 @@ class Reading:
     def _include(self, file: str):
         folder = file.rpartition("/")[0]
 
-        def include(path: str) -> str | None:
+        def include(path: str, optional: bool) -> str | None:
             found = self.folder.mounted(self.one, path) if path.startswith("/") else None
             near = f"{folder}/{path}".lstrip("/") if not path.startswith("/") else ""
-            return self.folder.text(found[0] if found else near) if found or near else None
+            name = found[0] if found else near
+            return self.folder.text(name, optional) if name else None
 
         return include
 
