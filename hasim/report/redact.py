@@ -35,10 +35,11 @@ _PATTERNS = tuple(
         # --requirepass value, as words, as a YAML or JSON list
         rf"""--{_NAME}{_QUOTED}[ \t]*(?:,[ \t]*|[ =]|\n[ \t]*-[ \t]+)(?P<v>{_VALUE})""",
         rf"""["']{_NAME}["'][ \t]*,[ \t]*(?P<v>{_VALUE})""",
-        # directives: requirepass value; sentinel auth-pass mymaster value; auth_pass value
-        rf"^[ \t]*(?:requirepass|masterauth|primaryauth|auth_pass)[ \t]+(?P<v>{_WORD})",
-        rf"^[ \t]*sentinel[ \t]+auth-pass[ \t]+\S+[ \t]+(?P<v>{_WORD})",
-        rf"^[ \t]*sentinel[ \t]+sentinel-pass[ \t]+(?P<v>{_WORD})",
+        # directives: requirepass value; sentinel auth-pass mymaster value; auth_pass value;
+        # misspelt ones too, for the copy of a file that does not boot
+        rf"^[ \t]*(?:require[-_]?p|(?:master|primary)[-_]?a|auth_pa)[\w-]*[ \t]+(?P<v>{_WORD})",
+        rf"^[ \t]*sentinel[ \t]+auth[-_]?p[\w-]*[ \t]+\S+[ \t]+(?P<v>{_WORD})",
+        rf"^[ \t]*sentinel[ \t]+sentinel-p[\w-]*[ \t]+(?P<v>{_WORD})",
         # SQL: PASSWORD 'value'; HAProxy: user x password y, stats auth user:value
         rf"\b(?:insecure-)?password[ \t]+(?P<v>{_VALUE})",
         r"\bstats[ \t]+auth[ \t]+[^\s:]+:(?P<v>\S+)",

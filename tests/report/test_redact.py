@@ -91,3 +91,24 @@ def test_a_common_word_is_hidden_only_in_its_place() -> None:
 def test_lines_keep_their_numbers() -> None:
     text = "a: 1\npassword: x9x9x9\n# c\nrequirepass y8y8y8\nb: 2\n"
     assert redact(text).count("\n") == text.count("\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "requirepas hunter22x",
+        "require-pass hunter22x",
+        "masteraut hunter22x",
+        "sentinel auth-pas mymaster hunter22x",
+        "sentinel auth_pass mymaster hunter22x",
+        "sentinel sentinel-pas hunter22x",
+        "    auth_pas hunter22x",
+    ],
+)
+def test_a_misspelt_directive_hides_its_secret(line):
+    assert redact(f"port 1\n{line}\n") == f"port 1\n{line.replace('hunter22x', HIDDEN)}\n"
+
+
+def test_what_only_resembles_a_secret_directive_stays():
+    text = "masteruser app\nprimary_slot_name x1\nauth_type PASS\nsentinel auth-user m app\n"
+    assert redact(text) == text
