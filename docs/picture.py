@@ -1,6 +1,6 @@
-"""Draw the picture of the README: one gateway hangs, in the guide's stack and in the repaired one.
+"""Draw the pictures of the README: a gateway hangs, and the primary's host loses power.
 
-usage: python docs/picture.py        writes docs/gateway-pause.png
+usage: python docs/picture.py        writes docs/gateway-pause.png and docs/failover.png
 """
 
 from __future__ import annotations
@@ -35,9 +35,51 @@ def traces():
     yield "the repaired stack", replicate(repaired, scenario, SEED, 0)
 
 
+# What the daemons say on the way, in the order of the timeline: (component, event, label).
+STEPS = (
+    ("", "promoted self to leader", "Patroni: lock"),
+    ("", "ready to accept connections", "PostgreSQL: writable"),
+    ("haproxy", "Server postgres-rw/", "HAProxy: primary UP"),
+)
+
+
+def failover() -> None:
+    """Writes and cached reads of the repaired stack while a new primary is found."""
+    file, stack = load_scenarios(ROOT / "scenarios.yaml")
+    scenario = next(s for s in file.scenarios if s.name == "postgres-primary-power-off")
+    trace = replicate(stack, scenario, SEED, 0)
+    figure = Figure(figsize=(8, 3.4), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    ax = figure.subplots()
+    fault = trace.faults[0]
+    ax.axvspan(fault.start_s, fault.repair_s, color="0.9", lw=0)
+    for op, color in (("publish", ORANGE), ("session", BLUE)):
+        path = trace.ops.index(f"l09-api-gateway/{op}")
+        ok = np.convolve(trace.per_second["ok"][:, path], np.ones(5) / 5, "same")
+        words = "written to PostgreSQL" if op == "publish" else "written to Redis"
+        ax.plot(ok, color=color, label=f"{op}: {words}")
+    after, top = fault.start_s, 1.5 * ax.get_ylim()[1]
+    for number, (component, event, label) in enumerate(STEPS):
+        marks = [m for m in trace.timeline if m.t_s > after and event in m.event]
+        marks = [m for m in marks if m.component.startswith(component) and "DOWN" not in m.event]
+        if marks:
+            after = marks[0].t_s
+            ax.axvline(after, color="0.3", lw=1, ls="--")
+            text = f"{label} +{after - fault.start_s:.1f} s"
+            ax.text(after + 1, top * (0.93 - 0.08 * number), text, fontsize=8, color="0.3")
+    ax.set_title("the host of the PostgreSQL primary loses power", loc="left", fontsize=10)
+    ax.set_ylabel("answered requests/s (mean of 5 s)")
+    ax.set_xlabel("seconds; shaded: the host is off")
+    ax.set_ylim(0, top)
+    ax.set_xlim(max(0.0, fault.start_s - 30), fault.start_s + 120)
+    ax.legend(loc="upper left", fontsize=8, frameon=False)
+    figure.savefig(ROOT / "docs" / "failover.png", metadata={"Software": None})
+
+
 def main() -> None:
-    """Write the picture."""
+    """Write the pictures."""
     warm_up(print)
+    failover()
     figure = Figure(figsize=(8, 4.2), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 1, sharex=True, sharey=True)
