@@ -171,6 +171,9 @@ class Container(Protocol):
     health: str  # "" without a healthcheck, else starting | healthy | unhealthy
     image: str  # same | never-healthy | never-starts | slow-boot
     blame: int  # the timeline row that changed it last
+    epoch: int  # how often a process 1 was started
+    restarts: int  # by the restart policy, in a row
+    backoff_s: float  # before the next of them
 
 
 class Machine(Protocol):
@@ -178,7 +181,6 @@ class Machine(Protocol):
 
     dns_blame: int
     stack: Stack
-    containers: dict[str, Any]
     docker: Any
     booted: bool  # everything that can come up is up: the load may start
     on_boot: list[Callable[[], None]]  # called at that instant, with World.start_ns set
@@ -190,6 +192,11 @@ class Machine(Protocol):
     gauges: dict[tuple[str, str, tuple[tuple[str, str], ...]], Callable[[], float | None]]
     # ^ (instance, metric, labels) -> value now, None: no sample. What an exporter of the instance
     # shows; the sampler and Prometheus read them.
+
+    @property
+    def containers(self) -> Mapping[str, Container]:
+        """By instance."""
+        ...
 
     def exec(self, name: str, cause: int = -1) -> Process | None:
         """Start PID 1 of a container; None if it runs or its host is off."""

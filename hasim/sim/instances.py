@@ -58,7 +58,7 @@ class Machine:
         self.world, self.stack = world, stack
         self.hosts = {h.name: HostState(h) for h in stack.hosts}
         profiles = {s.name: s for s in stack.services}
-        self.containers: dict[str, Any] = {
+        self.containers: dict[str, ContainerState] = {
             i.name: ContainerState(i, profiles.get(i.service)) for i in stack.instances
         }
         self.kinds = components()
@@ -107,8 +107,8 @@ class Machine:
         if container is None:
             return
         for inner in self._inside(p.instance):  # the kernel ends what is left of the container
-            if self.containers[inner].process is not None:
-                self._gone(self.containers[inner].process, 137, cause)
+            if (left := self.containers[inner].process) is not None:
+                self._gone(left, 137, cause)
         self.world.crash(p.instance)
         if p.frozen:
             self.world.thaw(p.instance)
