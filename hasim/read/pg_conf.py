@@ -155,11 +155,6 @@ def unquote_value(raw: str) -> str:
     return "".join(out)
 
 
-def quote_value(value: str) -> str:
-    """The value as a quoted string of the file."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
-
-
 # ---- conninfo ------------------------------------------------------------------------------------
 _PAIR = re.compile(r"\s*([A-Za-z_]\w*)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)*)(?=\s|$)")
 

@@ -32,7 +32,8 @@ def test_no_text_makes_a_reader_raise(text) -> None:
 
 @given(TEXT)
 def test_a_quoted_value_is_read_as_it_was(value) -> None:
-    line = f"cluster_name = {pg_conf.quote_value(value)}  # note\n"
+    quoted = value.replace("\\", "\\\\").replace("'", "''")
+    line = f"cluster_name = '{quoted}'  # note\n"
     (setting,), found = pg_conf.read(line, "f")
     assert not found
     assert setting.value == value
