@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from hasim import boot
@@ -13,6 +12,7 @@ from hasim.components.base import Configured, components
 from hasim.components.haproxy.config import build
 from hasim.containers import Placed, mounted, place_plain, place_project, unique
 from hasim.errors import Finding, did_you_mean
+from hasim.folder import Files
 from hasim.linking import is_address
 from hasim.model import (
     Assumption,
@@ -34,55 +34,6 @@ from hasim.read.stackfile import DEFAULT_HOST, RTT_S, StackFile, read_stackfile
 from hasim.source import Span
 
 VERSION = (2, 8, 0)  # the long-term release of the guide's image
-COMPOSE = re.compile(r"(docker-)?compose([.-][\w.-]+)?\.ya?ml")
-
-
-@dataclass
-class Files:
-    """The folder; every file that is read is remembered with its hash. texts: in place of disk."""
-
-    folder: Path
-    given: Mapping[str, str] = field(default_factory=dict)
-    texts: dict[str, str] = field(default_factory=dict)
-    hashes: dict[str, str] = field(default_factory=dict)
-
-    def text(self, name: str) -> str:
-        """The text of a file by its name relative to the folder. OSError if there is none."""
-        if name in self.given:
-            data = self.given[name].encode()
-        else:
-            path = self.folder / name
-            if path.exists() and not (path.is_file() or path.is_dir()):
-                raise ValueError("no regular file")  # to open a named pipe would wait for ever
-            data = path.read_bytes()
-        try:
-            text = data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"not UTF-8 text (byte {error.start})") from None
-        self.texts[name] = text
-        self.hashes[name] = hashlib.sha256(data).hexdigest()
-        return text
-
-    def optional(self, name: str) -> str | None:
-        """The text, or None if there is no such file."""
-        try:
-            return self.text(name)
-        except OSError:
-            return None
-
-    def names(self) -> list[str]:
-        """Paths of the YAML files of the folder and of the folders in it."""
-        found = (p for glob in ("*.y*ml", "*/*.y*ml") for p in self.folder.glob(glob))
-        return sorted(p.relative_to(self.folder).as_posix() for p in found)
-
-    def compose_files(self) -> list[str]:
-        """Compose files of the folder that no other one extends."""
-        names = sorted(p.name for p in self.folder.glob("*.y*ml") if COMPOSE.fullmatch(p.name))
-        paths = [path for n in names if (path := self.folder / n).is_file()]
-        texts = {p.name: p.read_text(encoding="utf-8", errors="replace") for p in paths}
-        extended = re.compile(r"file:\s*['\"]?(?:\./)?([\w.-]+)")
-        used = {m for text in texts.values() for m in extended.findall(text)}
-        return [n for n in names if n not in used]
 
 
 class Loading:
@@ -391,7 +342,7 @@ def _unreadable(path: str, span: Span | None, error: Exception) -> tuple[str, Sp
     elif isinstance(error, IsADirectoryError):
         hint = "put a file there: a daemon cannot read a directory as its configuration"
     elif isinstance(error, ValueError):
-        hint = "put a regular file of UTF-8 text there"
+        hint = "put a regular file of UTF-8 text into the stack's folder"
     return f"cannot read '{path}': {why}", span, hint
 
 

@@ -74,6 +74,8 @@ def check(
         return _read(None, [], path, None, env or {})
     if not path.exists():
         raise InputError([Finding("error", "HA104", f"there is no file or folder '{path}'")])
+    if not path.is_file():  # a pipe: it is read more than once, and may never end
+        raise InputError([Finding("error", "HA104", f"'{path}' is no regular file")])
     file, found = read_scenarios(path)
     named = stack if stack is not None else _stack_of(file, path)
     if named is None:

@@ -16,8 +16,9 @@ from hasim import boot, routes
 from hasim.components.base import components
 from hasim.components.haproxy.config_knobs import patch
 from hasim.errors import Finding, InputError, did_you_mean
+from hasim.folder import Files
 from hasim.linking import Names, dialling, heard, host_addresses, link
-from hasim.loading import Files, Loading
+from hasim.loading import Loading
 from hasim.model import Knob, Stack
 from hasim.source import Patch, Span, apply_patches
 

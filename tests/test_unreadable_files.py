@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hasim.errors import Finding
+from hasim.errors import Finding, InputError
+from hasim.project import check
 from hasim.stack import load_lenient
 
 
@@ -48,6 +49,30 @@ def test_the_hint_says_how_to_mend_it(tmp_path, kind, says, hint, daemon):
     (one,) = unreadable(tmp_path, daemon)
     assert (str(one.span), one.message) == ("compose.yml:2:3", f"cannot read 'one.conf': {says}")
     assert hint in one.hint
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_nothing_outside_of_the_folder_is_read(tmp_path, link):
+    folder = tmp_path / "stack"
+    folder.mkdir()
+    (tmp_path / "one.conf").write_text("word-of-another-file\n")
+    if link:
+        (folder / "one.conf").symlink_to(tmp_path / "one.conf")
+        (one,) = unreadable(folder, "postgres")
+    else:
+        unreadable(folder, "postgres")
+        text = (folder / "compose.yml").read_text().replace("./one.conf", "../one.conf")
+        (folder / "compose.yml").write_text(text)
+        _, findings = load_lenient(folder)
+        (one,) = (f for f in findings if "cannot read" in f.message)
+        assert "word-of-another-file" not in "".join(f.message + f.hint for f in findings)
+    assert one.message.endswith("it leads out of the stack's folder")
+
+
+def test_a_pipe_is_no_scenario_file(tmp_path):
+    os.mkfifo(tmp_path / "scenarios.yaml")
+    with pytest.raises(InputError, match="no regular file"):
+        check(tmp_path / "scenarios.yaml")
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
