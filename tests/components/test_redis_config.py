@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ from hasim.read.compose_types import ComposeService, Mount
 from hasim.read.redis_conf import read, started
 from hasim.read.redis_values import size_bytes
 from hasim.source import Default, Patch, Span, apply_patches
+from hasim.stack import load
 
 REDIS, SENTINEL = components()["redis"], components()["sentinel"]
 CONF = "/etc/redis/sentinel.conf"
@@ -285,3 +288,16 @@ def test_no_text_makes_a_reader_fail(text) -> None:
         configured(component, command, text)
     started(("sh", "-c", f"redis-server {text}"), Span("f", 1, 1))
     configured(REDIS, tuple(f"redis-server {text}".split(" ")))
+
+
+def test_a_sentinel_without_the_password_is_found(tmp_path) -> None:
+    """Measured on 7.0.15: every PING is answered NOAUTH, so the master is down for ever."""
+    model = Path(__file__).parents[2] / "models" / "story-portal"
+    folder = tmp_path / "stack"
+    shutil.copytree(model, folder)
+    assert not [f for f in load(folder).findings if f.code == "HA250"]
+    file = folder / "sentinel" / "sentinel-3" / "redis-sentinel.conf"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(x for x in lines if "auth-pass" not in x))
+    (found,) = (f for f in load(folder).findings if f.code == "HA250")
+    assert found.span.file == "sentinel/sentinel-3/redis-sentinel.conf"

@@ -50,6 +50,7 @@ class MasterConfig:
     failover_timeout_ms: int = FAILOVER_TIMEOUT_MS
     parallel_syncs: int = PARALLEL_SYNCS
     reboot_ms: int = 0  # master-reboot-down-after-period; 0: however long it loads
+    auth: bool = False  # auth-pass is stated (its value is nobody's business)
     span: Span | None = None
     where: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
 
@@ -174,10 +175,11 @@ def _timed(values: Values, one: MasterConfig) -> MasterConfig:
     values.knob(knob, str(one.quorum), line.words[5].span, "sentinel-set")
     if _given(values, one, REBOOT):
         made["reboot_ms"] = _option(values, one, REBOOT, 0, least=0)
+    auth = _given(values, one, "auth-pass") is not None
     where = {k: values.where[f"{one.name}.{k}"] for k in ("down-after-milliseconds",)}
     where |= {k: values.where[f"{one.name}.{k}"] for k in ("failover-timeout", "parallel-syncs")}
     return MasterConfig(
-        one.name, one.host, one.port, one.quorum, span=one.span, where=where, **made
+        one.name, one.host, one.port, one.quorum, auth=auth, span=one.span, where=where, **made
     )
 
 
