@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +19,7 @@ from hasim.model import Instance, Service
 from hasim.read.compose_types import ComposeService, Mount
 from hasim.read.patroni_conf import path_of, read
 from hasim.source import Default, Patch, Span, apply_patches
+from hasim.stack import load
 
 GOOD = """\
 scope: portal
@@ -227,6 +230,30 @@ def test_no_text_raises(text: str) -> None:
     config, more = meaning(conf, "pg-1")
     list(knobs(conf, config))
     assert all(f.code for f in (*found, *more))
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "says"),
+    [("  ttl:", "  tlt:", "bootstrap.dcs.tlt"), ("scope:", "scoope:", "scoope")],
+)
+def test_a_key_that_patroni_does_not_read_is_found(right, wrong, says) -> None:
+    file = Path(__file__).parents[2] / "models/story-portal/patroni/pg-1.yml"
+    text = file.read_text()
+    assert right in text
+    for body, expected in ((text, []), (text.replace(right, wrong, 1), [says])):
+        conf, _ = read(body, "pg-1.yml", {})
+        found = [f for f in meaning(conf, "pg-1")[1] if "reads no" in f.message]
+        assert [f.message.split("'")[1] for f in found] == expected
+        assert all("did you mean" in f.hint for f in found)
+
+
+def test_a_member_with_a_scope_of_its_own_is_found(tmp_path) -> None:
+    folder = tmp_path / "stack"
+    shutil.copytree(Path(__file__).parents[2] / "models/story-portal", folder)
+    file = folder / "patroni" / "pg-2.yml"
+    file.write_text(file.read_text().replace("scope: story-portal", "scope: story-prtal"))
+    (found,) = (f for f in load(folder).findings if f.code == "HA251")
+    assert "'pg-2' has scope 'story-prtal', the others 'story-portal'" in found.message
 
 
 def test_the_real_program_refuses_a_missing_scope_too(tmp_path) -> None:

@@ -11,7 +11,8 @@ Source: Patroni 4.1.5; reference/postgres-patroni.md section 2.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections import Counter
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,8 @@ from hasim.components.base import Component, Configured, Folder, Machine, Placed
 from hasim.components.patroni.config import PatroniConfig, meaning
 from hasim.components.patroni.refusals import failures, knobs
 from hasim.components.patroni.slots import slot_name
-from hasim.model import Endpoint, Instance, Service, image_name
+from hasim.errors import Finding
+from hasim.model import Endpoint, Instance, Service, Stack, image_name
 from hasim.read.patroni_conf import read
 from hasim.source import Span
 
@@ -79,6 +81,18 @@ class Patroni(Component):
             ports=(config.rest_listen,),
             dials=tuple(d for d in dials if d[0]),
         )
+
+    def lint(self, stack: Stack) -> Iterable[Finding]:
+        """A member whose scope nobody shares makes a cluster of its own."""
+        members = [i for i in stack.instances if i.kind == self.kind and i.config is not None]
+        scopes = Counter(i.config.scope for i in members)
+        usual, most = next(iter(scopes.most_common(1)), ("", 0))
+        for one in members:
+            scope = one.config.scope
+            if scope and scopes[scope] == 1 and most > 1:
+                text = f"'{one.name}' has scope '{scope}', the others '{usual}'"
+                hint = "it makes a cluster of its own and never follows their leader"
+                yield Finding("warning", "HA251", text, one.span, hint)
 
     def station(self, service: Service, instance: Instance) -> Service:
         """The REST API's health URLs; what they answer is set while it runs."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hasim.errors import Finding
+from hasim.errors import Finding, did_you_mean
 from hasim.read.patroni_conf import PatroniConf, Value
 from hasim.source import Default, Origin, Span
 from hasim.units import parse_size_bytes
@@ -30,6 +30,16 @@ SWITCHES = ("synchronous_mode", "synchronous_mode_strict", "failsafe_mode", "che
 _OLD_NAMES = {"primary_start_timeout": "master_start_timeout",
               "primary_stop_timeout": "master_stop_timeout"}  # fmt: skip
 _DYNAMIC = "Patroni, Dynamic configuration settings"
+# Keys of the file and of its bootstrap.dcs; Patroni passes over others without a word. Source:
+# Patroni, YAML configuration settings and Dynamic configuration settings.
+_FILE = """name namespace scope log bootstrap citus consul etcd etcd3 exhibitor zookeeper kubernetes
+    raft postgresql restapi ctl watchdog tags"""
+_DCS = """maximum_lag_on_syncnode max_timelines_history master_start_timeout master_stop_timeout
+    postgresql standby_cluster slots ignore_slots pause member_slots_ttl"""
+KEYS: dict[tuple[str, ...], tuple[str, ...]] = {
+    (): tuple(_FILE.split()),
+    ("bootstrap", "dcs"): (*NUMBERS, *SWITCHES, *_DCS.split()),
+}
 # Parameters that Patroni passes on the command line; the local file cannot set them. Source:
 # Patroni, "Important rules" of dynamic settings; patroni/postgresql/config.py CMDLINE_OPTIONS.
 CMDLINE: dict[str, str] = {
@@ -194,8 +204,25 @@ def _parameters(conf: PatroniConf) -> dict[str, tuple[str, Origin]]:
     return made
 
 
-def _findings(conf: PatroniConf, config: PatroniConfig) -> list[Finding]:
+def _unknown(conf: PatroniConf) -> list[Finding]:
+    """Keys that Patroni does not read: most are slips of the pen."""
+    places = dict(conf.maps)
+    places |= {path: value.key or value.span for path, value in conf.values.items()}
     found = []
+    for section, known in KEYS.items():
+        n = len(section)
+        for path, span in places.items():
+            if len(path) == n + 1 and path[:n] == section and path[n] not in known:
+                elsewhere = section == () and path[n] in (*NUMBERS, *SWITCHES)
+                if not elsewhere:
+                    text = f"Patroni reads no '{'.'.join(path)}'"
+                    hint = did_you_mean(path[n], known) or "it passes over it without a word"
+                    found.append(Finding("warning", "HA195", text, span, hint))
+    return found
+
+
+def _findings(conf: PatroniConf, config: PatroniConfig) -> list[Finding]:
+    found = _unknown(conf)
     for name in (*NUMBERS, *SWITCHES):
         value = conf.get(name)
         if value is not None:
