@@ -50,6 +50,7 @@ class Small:
     think_s: float = 0.1
     seconds: float = 2.0
     most: int = 0
+    kind: str = "redis-like"
     proxy: str = "h1"
     rest_s: float = 2.0
 
@@ -65,7 +66,7 @@ class Small:
         data = Backend("data", self.mode, "roundrobin", servers, timeout_connect_s=1.0,
                        timeout_server_s=self.idle_s)  # fmt: skip
         inner = Frontend("fd", "tcp", (("", 5000),), "data", timeout_client_s=self.idle_s)
-        nodes = [Instance(n, "redis-like", "h2", "db", n) for n in names]
+        nodes = [Instance(n, self.kind, "h2", "db", n) for n in names]
         stack = Stack(
             "x", "x", "", (), tuple(Host(h, 64.0, 1 << 34) for h in ("h1", "h2", "h3")),
             (Link("h1", "h2", RTT_S), Link("h1", "h3", RTT_S), Link("h2", "h3", RTT_S)),
@@ -167,6 +168,20 @@ def test_too_many_clients(run) -> None:
     first = [x for x in seen.lines if x.start == 0]
     assert sorted(x.outcome for x in first) == [OK, OK, APP_5XX]
     assert seen.at_end["refused db-1"] == failed(seen)
+
+
+@BOTH
+def test_a_connection_without_a_pool_is_open_until_its_client_has_the_answer(run) -> None:
+    """One place in the database; the way is silent when the answer leaves (14 ms), not from 100 ms
+    on: TCP repeats it at 230 ms, and only then is there room for another client.
+    """
+    small = Small(pool=None, target="db", way=direct(), users=2, most=1, kind="redis", seconds=0.32)
+    way = "app-1->db-1"
+    seen = run(small.case((10 * MS, "set_connect", way, 2), (100 * MS, "set_connect", way, 0)))
+    assert [(x.start // MS, x.end // MS, x.outcome) for x in seen.lines] == [
+        (0, 4, APP_5XX), (104, 108, APP_5XX), (208, 212, APP_5XX), (0, 230, OK), (312, 326, OK)
+    ]  # fmt: skip
+    assert seen.at_end["refused db-1"] == 3
 
 
 @BOTH

@@ -232,7 +232,8 @@ def off_work(k, s):
             notice(k, L.N_DRAINED, slot.st, 0)
     release_worker(k, s)
     give_pool(k, s)
-    close_opened(k, s)
+    if slot.flags & L.ORPHAN:  # its client has closed already; else it closes when it has read
+        close_opened(k, s)
 
 
 @jit
