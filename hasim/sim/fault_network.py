@@ -7,6 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hasim.sim.network import Cut
+from hasim.tcp import RTO_NS
+from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.scenario import Fault
@@ -16,10 +18,6 @@ if TYPE_CHECKING:
 
 Target = tuple[str, str]
 Repair = Callable[[int], None]
-
-# A lost packet costs a retransmission timeout: round trip below 1 ms, so the kernel's minimum.
-# Source: Linux TCP_RTO_MIN 200 ms; measured 216 ms (sim/kernel/work.py).
-RTO_S = 0.216
 
 
 class NetworkFaults:
@@ -81,7 +79,7 @@ class NetworkFaults:
         ways = 2 if fault.direction == "both" else 1
         cut = Cut(frozenset(a), frozenset(b), fault.direction)
         self.network.lose(cut, share, True)
-        repair = self._late(fault, ways * share / (1 - share) * RTO_S)
+        repair = self._late(fault, ways * share / (1 - share) * (RTO_NS / NS))
 
         def mend(mark: int) -> None:
             self.network.lose(cut, share, False)

@@ -13,6 +13,7 @@ from math import inf, prod
 from typing import TYPE_CHECKING
 
 from hasim.sim.world import CONNECTS, NO_ROUTE, REFUSED, SILENT, Edge, World
+from hasim.tcp import neighbour_fails_s
 from hasim.units import NS
 
 if TYPE_CHECKING:
@@ -20,14 +21,6 @@ if TYPE_CHECKING:
 
 # Nobody answers at that address: silence, then "no route" once the neighbour entry has failed.
 ABSENT = -1
-
-# How long a neighbour entry of a peer that was just heard of takes to fail. It stays reachable for
-# a random time, waits before the first probe, then sends its probes. Source: arp(7), defaults
-# base_reachable_time 30 s (times 0.5..1.5), delay_first_probe_time 5 s, ucast_solicit 3 and
-# retrans_time 1 s; measured on a bridge: 50 to 54 s (shared facts on the `stop` fault).
-REACHABLE_S = (15.0, 45.0)
-FIRST_PROBE_S = 5.0
-PROBES_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,9 +279,8 @@ class Network:
     def _silence_s(self, edge: Edge) -> float:
         """One draw per peer and absence: all edges between the same two ends agree."""
         tick = self.machine.departures(edge.target)
-        u = self.world.draw(f"neighbour {root(edge)}->{edge.target}", tick, "reachable")
-        low, high = REACHABLE_S
-        return low + (high - low) * u + FIRST_PROBE_S + PROBES_S
+        name = f"neighbour {root(edge)}->{edge.target}"
+        return neighbour_fails_s(self.world.draw(name, tick, "reachable"))
 
     def _fails(self, edge: Edge, absence: Absence, silence_s: float):
         yield self.world.seconds(silence_s)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hasim.components.base import LOST, Process
 from hasim.sim.tables import rtt_between
 from hasim.sim.world import CONNECTS, NO_ROUTE, REFUSED, SILENT
+from hasim.tcp import NO_ROUTE_NS, SYN_NS, retransmit_ns
 from hasim.units import NS
 
 if TYPE_CHECKING:
@@ -21,19 +22,6 @@ if TYPE_CHECKING:
 # A message between two processes of one host. Source: our choice; loopback round trips take some
 # tens of microseconds, far below everything that daemons measure.
 LOCAL_S = 25e-6
-
-# SYN retransmits after the first SYN, s, each 22 ms late. Source: Linux ip-sysctl,
-# tcp_syn_linear_timeouts = 4 and tcp_syn_retries = 6; measured (sim/kernel/path.py).
-SYN_S = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 11.0, 19.0, 35.0, 67.0)
-SYN_LATE_S = 0.022
-
-# "No route to host" comes after the neighbour probes. Source: as in sim/kernel/path.py.
-NO_ROUTE_S = 3.0
-
-# Retransmits of data: 216 ms, doubled each time, at most 120 s apart. Source: sim/kernel/work.py;
-# Linux TCP_RTO_MAX.
-RTO_S = 0.216
-RTO_MAX_S = 120.0
 
 FORWARD, BACK = 0, 1
 
@@ -145,7 +133,7 @@ class Wire:
     def path_changed(self, look: int) -> None:
         """The silence has ended: what is stuck goes with the next retransmit."""
         if self.stuck and look in (CONNECTS, REFUSED):
-            due = self.stuck_ns + round(_next_retransmit(self.env.now - self.stuck_ns) * NS)
+            due = retransmit_ns(self.stuck_ns, int(self.env.now))
             timer = self.env.timeout(due - self.env.now)
             timer.callbacks.append(lambda _: self._flush())
 
@@ -189,10 +177,9 @@ class Wires:
                 if look == REFUSED or server is None or not server.listening or not p.alive:
                     return REFUSED
                 return self._made(p, server)
-            wait_ns = round(NO_ROUTE_S * NS)
+            wait_ns = NO_ROUTE_NS
             if look == SILENT:
-                at_s = SYN_S[tries] + (tries + 1) * SYN_LATE_S
-                wait_ns = max(0, begun + round(at_s * NS) - int(env.now))
+                wait_ns = max(0, int(begun) + SYN_NS[tries] - int(env.now))
                 tries += 1
             if wait_ns >= left_ns:
                 yield env.timeout(max(0, int(left_ns)))
@@ -200,7 +187,7 @@ class Wires:
             yield env.timeout(wait_ns)
             if look == NO_ROUTE:
                 return NO_ROUTE
-            if tries == len(SYN_S):
+            if tries == len(SYN_NS):
                 return SILENT
 
     def _made(self, client: Process, server: Process) -> Wire:
@@ -237,11 +224,3 @@ def one_way_s(machine: Machine, source: str, target: str) -> float:
     if a == b:
         return LOCAL_S
     return rtt_between(machine.stack, a, b) / 2 + machine.network.extra_one_way_s(source, target)
-
-
-def _next_retransmit(since_ns: int) -> float:
-    """When the first retransmit at or after since_ns comes, in seconds after the first send."""
-    at, gap = 0.0, RTO_S
-    while at * NS < since_ns:
-        at, gap = at + gap, min(2 * gap, RTO_MAX_S)
-    return at

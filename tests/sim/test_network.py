@@ -7,7 +7,7 @@ from fake_world import FakeWorld, make_stack
 
 from hasim.model import Dist
 from hasim.sim.instances import Machine
-from hasim.sim.network import FIRST_PROBE_S, PROBES_S, REACHABLE_S
+from hasim.tcp import FIRST_PROBE_S, PROBES_S, REACHABLE_S
 
 GONE = (REACHABLE_S[0] + FIRST_PROBE_S + PROBES_S, REACHABLE_S[1] + FIRST_PROBE_S + PROBES_S)
 REACHES = ("bridge", "overlay", "published", "host")

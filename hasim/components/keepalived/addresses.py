@@ -9,18 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hasim.tcp import neighbour_fails_s
 from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.components.base import Machine
     from hasim.sim.world import World
-
-# How long a client goes on sending to a hardware address that no longer answers: its neighbour
-# entry stays reachable, waits, probes, fails. Source: arp(7), base_reachable_time 30 s times
-# 0.5..1.5, delay_first_probe_time 5 s, ucast_solicit 3 times retrans_time 1 s; measured 43.6, 46.1
-# and 48.8 s (reference on keepalived, healed partition).
-REACHABLE_S = (15.0, 45.0)
-FAILS_S = 8.0
 
 
 class Address:
@@ -90,9 +84,8 @@ class Address:
         fails and they ask who has it.
         """
         if self.used:
-            low, high = REACHABLE_S
             u = self.world.draw(f"neighbour {self.text}", number, "reachable")
-            yield self.world.seconds(low + (high - low) * u + FAILS_S)
+            yield self.world.seconds(neighbour_fails_s(u))
         if number != self._round:
             return
         self._asked = False

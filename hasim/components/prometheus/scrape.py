@@ -15,15 +15,11 @@ from hasim.components.prometheus.config import Config, split
 from hasim.components.prometheus.evaluate import NAME, Labels, matches
 from hasim.components.prometheus.exporters import EXPORTERS, SHOWN
 from hasim.read.prometheus_ast import selectors
+from hasim.tcp import SYN_S
 from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.model import Balancer, Instance, Stack
-
-
-# SYN retransmits of a connect into silence, s after the first SYN. Source: Linux ip-sysctl,
-# tcp_syn_linear_timeouts; the scrape's timeout ends it (Go's dialer has the request's deadline).
-SYN_S = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 11.0, 19.0)
 
 
 @dataclass(frozen=True, slots=True)

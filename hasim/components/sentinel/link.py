@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hasim.sim.world import CONNECTS, NO_ROUTE, REFUSED, SILENT
+from hasim.tcp import NO_ROUTE_NS, SYN_NS, retransmit_ns
 
 MS = 1_000_000  # source: definition, ns in a millisecond
 NEVER = -(10**18)  # source: our choice, before every time
@@ -24,10 +25,6 @@ MIN_LINK_NS = 15_000 * MS  # source: sentinel.c, SENTINEL_MIN_LINK_RECONNECT_PER
 
 TICK_MAX_NS = 200 * MS  # source: our choice, more than two timer periods (100 ms at most)
 
-# SYN retransmits of one connect(), s after it. Source: Linux ip-sysctl, tcp_syn_linear_timeouts 4
-# (6.5 and later); measured, each about 22 ms late (tests/measured/README.md).
-SYN_S = (1.022, 2.044, 3.066, 4.088, 5.11, 7.132, 11.154)
-NO_ROUTE_NS = 3000 * MS  # source: arp(7), three probes a second apart
 # How much longer a reply to INFO takes than one to PING or PUBLISH of the same tick. Source:
 # assumption; it comes after them (no race of section 8 in 600 measured switches).
 INFO_NS = 100_000
@@ -39,10 +36,6 @@ MAX_PENDING = 100
 PER_TICK = 2
 TICK_NS = 71_300_000
 SERVED_NS = 100_000
-
-# Retransmits of data. Source: Linux, first after about 0.2 s, each wait twice the one before.
-RTO_NS = 216 * MS
-RTO_MAX_NS = 120_000 * MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +185,7 @@ class Link:
         elif not old.answers:
             first = min(self.queued.values(), default=t)
             silent = old.reach in (SILENT, NO_ROUTE)
-            self._flush((self._retransmit(first, t) if silent else t) + rtt, t - first)
+            self._flush((retransmit_ns(first, t) if silent else t) + rtt, t - first)
             calls, self.calls = self.calls, []
             return calls
         return []
@@ -205,18 +198,7 @@ class Link:
                 self.queued.setdefault(kind, t)
 
     def _next_syn(self, t: int) -> int:
-        for at_s in SYN_S:
-            at = self.syn_at + round(at_s * 1000) * MS
-            if at >= t:
-                return at
-        return FAR
-
-    def _retransmit(self, sent: int, t: int) -> int:
-        """The first retransmit at or after t of what was first sent at `sent`."""
-        at, gap = sent, RTO_NS
-        while at < t:
-            at, gap = at + gap, min(2 * gap, RTO_MAX_NS)
-        return at
+        return next((at for ns in SYN_NS if (at := self.syn_at + ns) >= t), FAR)
 
     def answer_by(self, now: int, rtt: int) -> int:
         """When the outstanding PING is answered at the latest, if the other end answers."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hasim.components.sentinel import info
-from hasim.components.sentinel.link import FAR, MIN_LINK_NS, MS, NO_ROUTE_NS, RECONNECT_NS
+from hasim.components.sentinel.link import FAR, MIN_LINK_NS, MS, RECONNECT_NS
 from hasim.sim.world import NO_ROUTE, NS, REFUSED
+from hasim.tcp import NO_ROUTE_NS
 
 if TYPE_CHECKING:
     from hasim.components.sentinel.daemon import Sentinel
