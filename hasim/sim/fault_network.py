@@ -98,6 +98,7 @@ class NetworkFaults:
         return lambda mark: self.network.narrow(cut, rate, False)
 
     def _late(self, fault: Fault, extra_s: float) -> Repair:
-        edges = self.network.between(*self.sides(fault))
-        self.network.late(edges, extra_s)
-        return lambda mark: self.network.late(edges, -extra_s)
+        a, b = self.sides(fault)
+        cut = Cut(frozenset(a), frozenset(b))
+        self.network.delay(cut, extra_s, True)
+        return lambda mark: self.network.delay(cut, extra_s, False)

@@ -68,6 +68,7 @@ class Network:
         self._count = 0
         self.losses: list[tuple[Cut, float]] = []  # shares of packets that are lost
         self.rates: list[tuple[Cut, float]] = []  # bytes/s
+        self.delays: list[tuple[Cut, float]] = []  # s, on the round trip
         self.loss_calls: list[Callable[[], None]] = []
         self.known = set(self.edges)
         # edges of the control plane: daemons that talk to each other, made when first asked for
@@ -115,15 +116,13 @@ class Network:
             if b.network_mode == "host":
                 reach = "host"
             edge = self.talks[source, target] = Edge(source, target, "", reach, a.host, b.host)
-            same = [e for e in self.extra_s if (e.source_host, e.target_host) == (a.host, b.host)]
-            self.extra_s[edge] = max((self.extra_s[e] for e in same), default=0.0)
             self._index(edge)
             self._show(edge, self._look(edge), -1)
         return edge
 
     def extra_one_way_s(self, source: str, target: str) -> float:
         """What faults add to one packet between two instances."""
-        return self.extra_s.get(self.talk(source, target), 0.0) / 2
+        return self._extra_s(self.talk(source, target)) / 2
 
     def cut(
         self, a: Iterable[str], b: Iterable[str], cause: int = -1, direction: str = "both"
@@ -171,16 +170,23 @@ class Network:
         return min((r for cut, r in self.rates if cut.stops(source, target)), default=inf)
 
     def late(self, edges: Iterable[Edge], extra_s: float) -> None:
-        """Add to the round trip of edges (negative: take back)."""
+        """Add to the round trip of edges of the data plane (negative: take back)."""
         for edge in edges:
             total = self.extra_s.get(edge, 0.0) + extra_s
             self.extra_s[edge] = total if total > 1e-12 else 0.0
-            if edge in self.known:
-                self.world.set_delay(edge, self.extra_s[edge])
+            self.world.set_delay(edge, self._extra_s(edge))
 
-    def between(self, a: Iterable[str], b: Iterable[str]) -> list[Edge]:
-        """Edges whose two ends are on two groups of hosts."""
-        return self._across(Cut(frozenset(a), frozenset(b)))
+    def delay(self, cut: Cut, extra_s: float, on: bool) -> None:
+        """Add to the round trip of everything across, whoever talks there first during it."""
+        (self.delays.append if on else self.delays.remove)((cut, extra_s))
+        for edge in self.edges:
+            if cut.holds(edge.source_host, edge.target_host):
+                self.world.set_delay(edge, self._extra_s(edge))
+
+    def _extra_s(self, edge: Edge) -> float:
+        ends = edge.source_host, edge.target_host
+        across = sum(extra_s for cut, extra_s in self.delays if cut.holds(*ends))
+        return self.extra_s.get(edge, 0.0) + across
 
     def pin(self, edge: Edge, address: int | None) -> None:
         """The client end uses this address from now on; None: it looks the name up each time."""

@@ -7,6 +7,7 @@ import pytest
 from hasim.components.base import LOST, Component, request
 from hasim.model import Host, Instance, Link, Stack
 from hasim.sim.instances import Machine
+from hasim.sim.network import Cut
 from hasim.sim.world import CONNECTS, REFUSED, SILENT
 from tests.sim.fake_world import FakeWorld
 
@@ -140,3 +141,11 @@ def test_request_names_what_went_wrong(machine) -> None:
     machine.listen(machine.containers["y"].process, False)
     machine.world.env.run(until=machine.world.spawn(ask(), "ask"))
     assert seen == [("ok", 7), ("timeout", None), ("refused", None)]
+
+
+def test_a_delay_meets_those_who_talk_for_the_first_time_and_ends_for_them_too(machine) -> None:
+    cut = Cut(frozenset("a"), frozenset("b"))
+    machine.network.delay(cut, 0.2, True)
+    assert machine.one_way_s("x", "y") == pytest.approx(0.005 + 0.1)
+    machine.network.delay(cut, 0.2, False)
+    assert machine.one_way_s("x", "y") == pytest.approx(0.005)
