@@ -109,9 +109,7 @@ class Machine:
         for inner in self._inside(p.instance):  # the kernel ends what is left of the container
             if (left := self.containers[inner].process) is not None:
                 self._gone(left, 137, cause)
-        self.world.crash(p.instance)
-        if p.frozen:
-            self.world.thaw(p.instance)
+        self._take_apart(p)
         self.network.refresh(self.network.of_instance(p.instance), cause)
         self._names_changed()
         if container.spec.inside:
@@ -124,9 +122,13 @@ class Machine:
     def _gone(self, p: Process, code: int, cause: int) -> None:
         """A process ends without anybody to hear of it."""
         if self._end(p, code, cause) is not None:
-            self.world.crash(p.instance)
-            if p.frozen:
-                self.world.thaw(p.instance)
+            self._take_apart(p)
+
+    def _take_apart(self, p: Process) -> None:
+        """The data plane loses the process; what starts next there is not stopped."""
+        self.world.crash(p.instance)
+        if p.frozen:
+            self.world.thaw(p.instance)
 
     def _inside(self, name: str) -> list[str]:
         return self.network.inside.get(name, [])
@@ -231,12 +233,8 @@ class Machine:
         state.blame = cause
         self.network.refresh(self.network.of_host(host), cause)
         for container in self.containers.values():
-            p = container.process
-            if container.spec.host == host and p is not None:
-                self._end(p, 137, cause)
-                self.world.crash(p.instance)
-                if p.frozen:
-                    self.world.thaw(p.instance)
+            if container.spec.host == host and container.process is not None:
+                self._gone(container.process, 137, cause)
         self._names_changed()
 
     def power_on(self, host: str, cause: int = -1) -> None:
