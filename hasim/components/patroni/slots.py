@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from hasim.units import NS
+
 if TYPE_CHECKING:
     from hasim.components.patroni.node import Node
 
-NS = 1_000_000_000  # source: definition
 # A member's slot outlives its key so long. Source: Patroni, member_slots_ttl: 30min.
 MEMBER_SLOTS_TTL_S = 1800
 MOST = 63  # source: PostgreSQL manual, NAMEDATALEN - 1

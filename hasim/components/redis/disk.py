@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from hasim.components.redis.config import RedisConfig
 from hasim.lineage import Position
+from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.lineage import Branch
     from hasim.sim.world import World
 
-NS = 1_000_000_000  # source: definition, ns in a second
 FAR = 10**18  # source: our choice, after every time
 # appendfsync everysec: what a power cut takes. Source: redis.conf, APPEND ONLY MODE.
 FSYNC_NS = NS

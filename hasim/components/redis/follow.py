@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from hasim.components.redis.disk import NS, count_at, last_snapshot
+from hasim.components.redis.disk import count_at, last_snapshot
+from hasim.components.redis.peers import speaks
 from hasim.lineage import Position
+from hasim.sim.world import CONNECTS, REFUSED
+from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.components.base import Process
     from hasim.components.redis.server import Server
 
-CONNECTS = 0  # source: hasim.sim.world
-HEARS = (0, 1)  # packets arrive, as CONNECTS or as REFUSED
+HEARS = (CONNECTS, REFUSED)  # packets arrive. source: hasim.sim.world
 CRON_NS = NS  # source: server.c, run_with_period(1000) replicationCron()
 HANDSHAKE_NS = 5_000_000  # source: assumption; seven short messages and a fork-free reply
 TRANSFER_NS = 60_000_000  # source: assumption; a small dataset sent and loaded
@@ -106,11 +108,8 @@ class Follower:
 
     def _ready(self) -> Server | None:
         """The master's process, if it would answer now."""
-        machine = self.server.machine
-        p = machine.containers[self.master].process
-        if p is None or p.frozen or not p.listening or p.data is None:
-            return None
-        if machine.reach(self.server.name, self.master) != CONNECTS:
+        p = self.server.machine.containers[self.master].process
+        if p is None or not p.listening or not speaks(self.server, self.master):
             return None
         return p.data if hasattr(p.data, "replicas") else None
 
@@ -121,7 +120,6 @@ class Follower:
         word = "Partial" if partial else "Full"
         wait = HANDSHAKE_NS
         if not partial:
-            server.full_syncs += 1
             wait += self._full_ns(master)
         master.syncing[server.name] = server
         master.changed()

@@ -11,12 +11,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from hasim.components.redis.disk import NS
+from hasim.components.redis.peers import Watched, speaks
+from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.components.redis.server import Server
-
-CONNECTS = 0  # source: hasim.sim.world
 
 
 class Guard:
@@ -27,7 +26,7 @@ class Guard:
         self.active = bool(server.config.min_replicas and server.config.max_lag_s)
         self.quiet: dict[str, int] = {}  # replica -> since when no ACK comes
         self.lapsed: set[str] = set()
-        self._watched: set[str] = set()
+        self._watched = Watched(server, self.look)
 
     def enough(self) -> bool:
         """Are there enough replicas with a small lag?"""
@@ -46,8 +45,8 @@ class Guard:
                 self.quiet.pop(name, None)
                 self.lapsed.discard(name)
         for name in server.replicas:
-            self._watch(name)
-            if self._speaks(name):
+            self._watched.add(name)
+            if speaks(server, name):
                 if self.quiet.pop(name, None) is not None and name in self.lapsed:
                     self._at(self._next_good(name), partial(self._spoke, name))
             elif name not in self.quiet:
@@ -68,20 +67,6 @@ class Guard:
             server.refuse()
             where = server.config.where.get("min-replicas-to-write")
             server.say("NOREPLICAS", "Not enough good replicas to write.", server.mark, where)
-
-    def _watch(self, name: str) -> None:
-        if name not in self._watched:
-            self._watched.add(name)
-            machine = self.server.machine
-            machine.watch(self.server.name, name, lambda _: self.look())
-            machine.notice(name, self.look)
-
-    def _speaks(self, name: str) -> bool:
-        machine = self.server.machine
-        p = machine.containers[name].process
-        if p is None or p.frozen:
-            return False
-        return machine.reach(self.server.name, name) == CONNECTS
 
     def _at(self, t_ns: int, call: Callable[[], None]) -> None:
         timer = self.server.world.env.timeout(max(0, t_ns - self.server.now))

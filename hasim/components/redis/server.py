@@ -64,7 +64,6 @@ class Server:
         self.follower: Follower | None = None
         self.guard, self.storage, self.waits = Guard(self), Storage(self), Waits(self)
         self.synced_ns = int(p.env.now)
-        self.full_syncs = 0
         self.synced = False  # it has had a role since its start
         self.mark = -1
         name = cluster_name(machine, self.name)

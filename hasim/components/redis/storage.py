@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from hasim.components.redis.disk import FAR, NS, last_snapshot
+from hasim.components.redis.disk import FAR, last_snapshot
+from hasim.units import NS
 
 if TYPE_CHECKING:
     from hasim.components.redis.server import Server

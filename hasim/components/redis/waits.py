@@ -11,10 +11,10 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
+from hasim.components.redis.peers import Watched, speaks
+
 if TYPE_CHECKING:
     from hasim.components.redis.server import Server
-
-CONNECTS = 0  # source: hasim.sim.world
 
 
 class Waits:
@@ -26,7 +26,7 @@ class Waits:
         self.replicas: int = service.wait_replicas if service is not None else 0
         self.timeout_s: float = service.wait_timeout_s if service is not None else inf
         self.shown: float | None = 0.0
-        self._watched: set[str] = set()
+        self._watched = Watched(server, self.look)
 
     def look(self) -> None:
         """A replica has come, gone, fallen silent or spoken again, or the role has changed."""
@@ -34,7 +34,7 @@ class Waits:
         if not self.replicas or not server.p.alive:
             return
         for name in server.replicas:
-            self._watch(name)
+            self._watched.add(name)
         late = self.late_s()
         met = late < inf
         extra = late if met else self.timeout_s
@@ -54,14 +54,6 @@ class Waits:
 
     def _trip_s(self, name: str) -> float:
         server, machine = self.server, self.server.machine
-        p = machine.containers[name].process
-        if p is None or p.frozen or machine.reach(server.name, name) != CONNECTS:
+        if not speaks(server, name):
             return inf
         return machine.one_way_s(server.name, name) + machine.one_way_s(name, server.name)
-
-    def _watch(self, name: str) -> None:
-        if name not in self._watched:
-            self._watched.add(name)
-            machine = self.server.machine
-            machine.watch(self.server.name, name, lambda _: self.look())
-            machine.notice(name, self.look)
