@@ -59,6 +59,16 @@ class Process:
             self.bell.succeed()
         return found
 
+    def signal(self) -> Generator[Any, Any, tuple[str, int] | None]:
+        """Wait for the next signal and take it, once the process is not stopped; None: it ended.
+
+        `while (signal := (yield from p.signal())) is not None:` is a daemon's main loop.
+        """
+        if self.alive:
+            yield self.bell
+            yield from self.awake()
+        return self.take() if self.alive else None
+
     def awake(self) -> Generator:
         """Wait while the process is stopped (SIGSTOP): its timers act only when it runs again."""
         while self.alive and self.frozen:

@@ -32,12 +32,8 @@ class ServiceComponent(Component):
             machine.exit(p, 1, world.log(p.instance, "exits at start", cause=container.blame))
             return
         yield from self._serve(p, world, machine, service, container.blame)
-        while p.alive:
-            yield p.bell
-            yield from p.awake()
-            if not p.alive:
-                return
-            what, cause = p.take()
+        while (signal := (yield from p.signal())) is not None:
+            what, cause = signal
             if what == "child":
                 yield from self._respawn(p, world, machine, service, cause)
             elif what == "SIGHUP":

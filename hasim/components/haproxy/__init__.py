@@ -36,15 +36,19 @@ class HAProxy(Component):
             return
         blame = machine.containers[p.instance].blame
         machine.listen(p, True, world.log(p.instance, "listening", cause=blame))
-        while p.alive:
-            yield p.bell
-            yield from p.awake()
-            if p.alive:
-                yield from self._signal(p, world, machine, balancer)
+        while (signal := (yield from p.signal())) is not None:
+            yield from self._signal(p, world, machine, balancer, *signal)
 
-    def _signal(self, p: Process, world: World, machine: Machine, balancer: Balancer) -> Generator:
+    def _signal(
+        self,
+        p: Process,
+        world: World,
+        machine: Machine,
+        balancer: Balancer,
+        what: str,
+        cause: int,
+    ) -> Generator:
         """SIGUSR1: soft stop. SIGHUP and SIGUSR2: reload. Others end the process at once."""
-        what, cause = p.take()
         if what in ("SIGHUP", "SIGUSR2"):
             cause = world.log(p.instance, "Reloading HAProxy", cause=cause)
             number = p.data.number + 1

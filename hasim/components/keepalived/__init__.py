@@ -75,19 +75,17 @@ class Keepalived(Component):
             yield from p.awake()
         if p.alive:
             p.data.start(cause)
-        while p.alive:
-            yield p.bell
-            yield from p.awake()
-            if p.alive:
-                self._signal(p, world, machine, config)
+        while (signal := (yield from p.signal())) is not None:
+            self._signal(p, world, machine, config, *signal)
 
-    def _signal(self, p: Process, world: World, machine: Machine, config: Config) -> None:
+    def _signal(
+        self, p: Process, world: World, machine: Machine, config: Config, what: str, cause: int
+    ) -> None:
         """SIGTERM: priority 0 and the end. "child": the parent starts the VRRP process again, which
         removes the addresses that the dead one left (measured, 2.2.7). SIGHUP keeps the states.
         """
         from hasim.components.keepalived.node import Node
 
-        what, cause = p.take()
         if what in ("SIGTERM", "SIGINT"):
             mark = world.log(p.instance, "Stopping", what, cause=cause)
             p.data.stop(mark)

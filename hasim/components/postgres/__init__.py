@@ -66,12 +66,8 @@ class Postgres(Component):
         if container.image == "slow-boot":
             yield world.seconds(SLOW_BOOT_S)
         world.spawn(start(server), f"startup {p.instance}")
-        while p.alive:
-            yield p.bell
-            yield from p.awake()
-            if not p.alive:
-                return
-            what, cause = p.take()
+        while (signal := (yield from p.signal())) is not None:
+            what, cause = signal
             if what == "SIGHUP":
                 server.log("received SIGHUP, reloading configuration files", cause=cause)
             elif what == "child":

@@ -49,12 +49,8 @@ class Prometheus(Component):
         if config is not None:
             p.data = Server(p, world, machine, config)
             p.data.start()
-        while p.alive:
-            yield p.bell
-            yield from p.awake()
-            if not p.alive:
-                return
-            what, cause = p.take()
+        while (signal := (yield from p.signal())) is not None:
+            what, cause = signal
             if what == "SIGHUP":
                 world.log(p.instance, "Completed loading of configuration file", cause=cause)
             elif what != "child":
