@@ -81,19 +81,14 @@ class Etcd(Component):
         machine.listen(p, True)
         member.silent_ns = int(p.env.now)
         member.start()
-        while p.alive:
-            yield p.env.any_of([p.bell, p.ended])
-            yield from p.awake()
-            if p.alive and p.inbox:
-                what, cause = p.take()
-                if what != "child":
-                    # Source: embed/etcd.go Close: listeners close, the process ends at once (a
-                    # leader first hands over; 3.4 tries so for at most its request timeout).
-                    mark = world.log(
-                        p.instance, "received signal; shutting down", what, cause=cause
-                    )
-                    member.hand_over()
-                    machine.exit(p, 0, mark)
+        while (signal := (yield from p.signal())) is not None:
+            what, cause = signal
+            if what != "child":
+                # Source: embed/etcd.go Close: listeners close, the process ends at once (a
+                # leader first hands over; 3.4 tries so for at most its request timeout).
+                mark = world.log(p.instance, "received signal; shutting down", what, cause=cause)
+                member.hand_over()
+                machine.exit(p, 0, mark)
 
     def settled(self, p: Process, machine: Machine) -> bool:
         """It follows a leader or leads."""

@@ -298,12 +298,8 @@ def run(
     node.blame = machine.containers[p.instance].blame
     loop = HaLoop(node)
     main = world.spawn(_main(node, loop, urls), f"{p.instance} patroni")
-    while p.alive:
-        yield world.env.any_of([p.bell, p.ended])
-        yield from p.awake()
-        if not p.alive:
-            return
-        what, cause = p.take()
+    while (signal := (yield from p.signal())) is not None:
+        what, cause = signal
         if what == "SIGHUP":
             world.log(p.instance, "reload", cause=cause)
         elif what != "child":

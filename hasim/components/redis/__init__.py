@@ -97,15 +97,12 @@ class RedisComponent(Component):
         server.begin()
         server.changed()
         _show(machine, p.instance)
-        while p.alive:
-            yield p.env.any_of([p.bell, p.ended])
-            yield from p.awake()
-            if p.alive and p.inbox:
-                what, cause = p.take()
-                if what in ("SIGTERM", "SIGINT"):
-                    mark = server.say("User requested shutdown...", what, cause)
-                    server.graceful = True
-                    machine.exit(p, 0, mark)
+        while (signal := (yield from p.signal())) is not None:
+            what, cause = signal
+            if what in ("SIGTERM", "SIGINT"):
+                mark = server.say("User requested shutdown...", what, cause)
+                server.graceful = True
+                machine.exit(p, 0, mark)
 
     def settled(self, p: Process, machine: Machine) -> bool:
         """A replica streams; a master has begun to take writes or waits for its replicas."""
