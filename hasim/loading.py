@@ -129,8 +129,9 @@ class Loading:
     def _stand_ins(self, placed: list[Placed], host: str) -> list[Placed]:
         """What no file starts, yet files of the folder are for (rules without a Prometheus)."""
         here = {p.instance.kind for p in placed}
+        names = self.files.names()
         kinds = [one for kind, one in components().items() if kind not in here]
-        made = [one for kind in kinds if (one := kind.stand_in(self.files.names(), host))]
+        made = [one for kind in kinds if (one := kind.stand_in(names, host))]
         for one in made:
             self.assume(
                 f"{one.name}.host", host, f"no file starts it, {one.instance.span} needs it"

@@ -285,11 +285,8 @@ class Engine(World):
         row = self.k.stations[self._station(instance)]
         n, first = int(row["commits"]), int(row["ring"])
         ring = self.k.acks[first : first + L.RING]
-        oldest = n % L.RING if n > L.RING else 0  # two ascending runs, the older one first
-        newer, older = ring[: n % L.RING if n > L.RING else n], ring[oldest : min(n, L.RING)]
-        if n <= L.RING:
-            older = older[:0]
-        runs = (newer, older)
+        at = n % L.RING  # once it is full, the ring holds two ascending runs
+        runs = (ring[:n],) if n <= L.RING else (ring[:at], ring[at:])
         return sum(len(run) - int(np.searchsorted(run, t_ns, side="right")) for run in runs)
 
     def measure(self, metric: str, value: float, **tags: str) -> None:

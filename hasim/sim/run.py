@@ -145,7 +145,7 @@ def _trace(engine: Engine, sampler: Sampler, faults: Faults, replication: int, v
 
 def _pool_hist(k, n_seg: int, pools: int) -> np.ndarray:
     """How long checkouts waited: (segments, pools, BUCKETS)."""
-    return k.pool_hist.reshape(arrays.SEGMENTS, -1, BUCKETS)[:n_seg, :pools].copy()
+    return k.pool_hist.reshape(arrays.SEGMENTS, -1, BUCKETS)[:n_seg, :pools]
 
 
 def _counters(engine: Engine) -> dict[str, int]:
