@@ -6,16 +6,16 @@ as "service/op" from here on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from hasim.errors import Finding, InputError, did_you_mean
 from hasim.model import Stack
 from hasim.read.scenarios import read_scenarios
-from hasim.scenario import Budget, FlowStep, Load, Scenario, ScenarioFile
+from hasim.scenario import Budget, FlowStep, Load, Scenario, ScenarioFile, Sweep
 from hasim.source import Span
-from hasim.stack import load
+from hasim.stack import knobs_named, load
 from hasim.targets import resolve
 
 
@@ -52,6 +52,8 @@ def _error(found: list[Finding], text: str, span: Span | None, hint: str = "") -
 
 
 def _scenario(scenario: Scenario, stack: Stack, found: list[Finding]) -> Scenario:
+    if isinstance(scenario.plan, Sweep):
+        _knobs([name for name, _ in scenario.plan.knobs], stack, scenario.span, found)
     if scenario.kind != "run":
         return scenario
     hosts = [h.name for h in stack.hosts]
@@ -64,11 +66,15 @@ def _scenario(scenario: Scenario, stack: Stack, found: list[Finding]) -> Scenari
         if gap.host and gap.host.removeprefix("host:") not in hosts:
             hint = did_you_mean(gap.host, hosts)
             _error(found, f"host '{gap.host}' is not defined", gap.span, hint)
-    knobs = [k.name for k in stack.knobs]
-    for knob in scenario.settings:
-        if knob not in knobs:
-            _error(found, f"unknown knob '{knob}'", scenario.span, did_you_mean(knob, knobs))
+    _knobs(scenario.settings, stack, scenario.span, found)
     return replace(scenario, load=_load(scenario.load, stack, found))
+
+
+def _knobs(names: Iterable[str], stack: Stack, span: Span | None, found: list[Finding]) -> None:
+    known = [k.name for k in stack.knobs]
+    for name in names:
+        if not knobs_named(stack.knobs, name):
+            _error(found, f"unknown knob '{name}'", span, did_you_mean(name, known))
 
 
 def _load(load_: Load, stack: Stack, found: list[Finding]) -> Load:

@@ -17,8 +17,8 @@ from hasim.cli_exit import guarded
 app = typer.Typer(
     name="hasim",
     help="Simulates a highly available stack from its own config files and judges it by budgets.",
-    epilog="Exit codes: 0 ok, 1 findings, 2 wrong flags, 3 undecided, 70 a bug of hasim, "
-    "99 a budget failed, 104 invalid input, 105 interrupted.",
+    epilog="Exit codes: 0 ok, 1 findings, 2 wrong flags, 3 undecided, 4 refused, 70 a bug of "
+    "hasim, 99 a budget failed, 104 invalid input, 105 interrupted.",
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -86,6 +86,16 @@ Out = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Run folder; by default out/<scenarios>.")
 ]
 Seed = Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="Root seed.")]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, max=1024, help="Worker processes; default: one per core.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+NoColor = Annotated[bool, typer.Option("--no-color", help="As NO_COLOR=1.")]
+Formats = Annotated[
+    list[str] | None,
+    typer.Option("--format", metavar="FORMAT[=FILE]", help="text, json or markdown; repeatable."),
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Forget what an earlier run has finished.")]
 
 
 @app.command()
@@ -100,9 +110,7 @@ def run(
     replications: Annotated[
         int | None, typer.Option(min=1, max=100_000, help="One look at N replications.")
     ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="Worker processes; default: one per core.")
-    ] = None,
+    jobs: Jobs = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KNOB=VALUE", help="Set a knob: makes the run a study."),
@@ -117,8 +125,8 @@ def run(
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A tenth; provisional.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
-    no_color: Annotated[bool, typer.Option("--no-color", help="As NO_COLOR=1.")] = False,
+    quiet: Quiet = False,
+    no_color: NoColor = False,
     only_boot: Annotated[
         bool, typer.Option("--only-boot", help="Boot once and tell what comes up; no load.")
     ] = False,
@@ -149,6 +157,142 @@ def run(
         strict=strict,
     )
     raise typer.Exit(cli_run.only_boot(options) if only_boot else cli_run.run(options))
+
+
+@app.command()
+@guarded
+def sweep(
+    scenarios: ScenarioFile,
+    name: Annotated[str, typer.Argument(help="A scenario of kind sweep.")],
+    stack: StackDir = None,
+    seed: Seed = None,
+    jobs: Jobs = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder; by default out/<scenarios>-<name>.")
+    ] = None,
+    format_: Formats = None,
+    fresh: Fresh = False,
+    quiet: Quiet = False,
+    no_color: NoColor = False,
+) -> None:
+    """Find settings that meet the budgets: Pareto set, a recommended point, what each knob does."""
+    from hasim import cli_plan, cli_sweep
+
+    options = cli_plan.options(
+        scenarios, name, stack, seed, jobs, out, format_, fresh, quiet, no_color
+    )
+    raise typer.Exit(cli_sweep.run(options))
+
+
+@app.command()
+@guarded
+def capacity(
+    scenarios: ScenarioFile,
+    name: Annotated[str, typer.Argument(help="A scenario of kind capacity.")],
+    stack: StackDir = None,
+    seed: Seed = None,
+    jobs: Jobs = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder; by default out/<scenarios>-<name>.")
+    ] = None,
+    format_: Formats = None,
+    fresh: Fresh = False,
+    quiet: Quiet = False,
+    no_color: NoColor = False,
+) -> None:
+    """Say how much load the stack carries, which budget breaks first, and what it needs."""
+    from hasim import cli_capacity, cli_plan
+
+    options = cli_plan.options(
+        scenarios, name, stack, seed, jobs, out, format_, fresh, quiet, no_color
+    )
+    raise typer.Exit(cli_capacity.run(options))
+
+
+@app.command()
+@guarded
+def export(
+    run_folder: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="A run folder that passed.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Where the deployable files go.")
+    ] = Path("out/deploy"),
+    stack: StackDir = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The files as deployed now, if they are not the run's."),
+    ] = None,
+    capacity: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Take resource limits from this result.")
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Compare deployed files with the evidence.")
+    ] = None,
+    require_validators: Annotated[
+        bool, typer.Option("--require-validators", help="An absent validator is a refusal.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the deployable files of a run that passed, with diff, evidence and checklist."""
+    from hasim import cli_export
+
+    raise typer.Exit(
+        cli_export.export(run_folder, out, stack, base, capacity, check, require_validators, quiet)
+    )
+
+
+@app.command()
+@guarded
+def explain(
+    scenarios: ScenarioFile,
+    name: Annotated[str, typer.Argument(help="A scenario of kind run.")],
+    replication: Annotated[
+        int | None, typer.Option(min=0, help="Which one; by default the worst of ten.")
+    ] = None,
+    stack: StackDir = None,
+    seed: Seed = None,
+    jobs: Jobs = None,
+    format_: Formats = None,
+    quiet: Quiet = False,
+    no_color: NoColor = False,
+) -> None:
+    """Walk one replication: who noticed what when, which line set each delay, what it cost."""
+    from hasim import cli_review
+
+    raise typer.Exit(
+        cli_review.explain(
+            scenarios, name, replication, stack, seed, jobs, format_, quiet, no_color
+        )
+    )
+
+
+@app.command()
+@guarded
+def compare(
+    before: Annotated[Path, typer.Argument(help="A run folder, or a folder of config files.")],
+    after: Annotated[Path, typer.Argument(help="The same kind of folder.")],
+    scenarios: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="For two stacks: the scenarios to run on both."),
+    ] = None,
+    name: Annotated[
+        list[str] | None, typer.Option("--scenario", metavar="NAME", help="Only these; repeatable.")
+    ] = None,
+    seed: Seed = None,
+    jobs: Jobs = None,
+    format_: Formats = None,
+    quiet: Quiet = False,
+    no_color: NoColor = False,
+) -> None:
+    """Say which files differ, which budgets moved, by how much, and why."""
+    from hasim import cli_review
+
+    raise typer.Exit(
+        cli_review.compare(
+            before, after, scenarios, tuple(name or ()), seed, jobs, format_, quiet, no_color
+        )
+    )
 
 
 @app.command()

@@ -40,12 +40,12 @@ def _print(rows: Iterable[Sequence[str]]) -> None:
 
 
 def scenarios(project: Project) -> Iterable[Sequence[str]]:
-    """name, doc."""
+    """name, kind, doc."""
     from hasim.project import scenario_file
 
     for s in scenario_file(project).scenarios:
-        later = "" if s.kind == "run" else f"({s.kind}: not in this version)"
-        yield s.name, " ".join(s.doc.split()) or later
+        later = s.kind != "run" and s.plan is None
+        yield s.name, s.kind, "not in this version" if later else " ".join(s.doc.split())
 
 
 def targets(stack: Stack) -> Iterable[Sequence[str]]:

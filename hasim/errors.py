@@ -2,6 +2,7 @@
 
     HasimError                 carries an exit code
     ├── InputError             a file is wrong: a list of Findings, exit 104
+    ├── Refused                what was asked for must not be done: exit 99, 4 or 3
     └── SimulationBug          an assertion of ours failed, exit 70; prints the replay command
 
 A Finding is one problem at one place. Readers collect findings; they never stop at the first.
@@ -67,6 +68,19 @@ class InputError(HasimError):
 
     def __reduce__(self):
         return (type(self), (self.findings,))
+
+
+class Refused(HasimError):
+    """An export that must not happen: its evidence failed (99), is stale or tampered (4), or does
+    not decide (3). The text says which, and what would mend it.
+    """
+
+    def __init__(self, text: str, exit_code: Exit):
+        super().__init__(text)
+        self.exit_code = exit_code
+
+    def __reduce__(self):
+        return (type(self), (str(self), self.exit_code))
 
 
 class SimulationBug(HasimError):

@@ -14,11 +14,11 @@ from typing import Any
 
 from hasim.bind import bind
 from hasim.boot import REFUSALS
-from hasim.errors import Finding, InputError
+from hasim.errors import Finding, InputError, did_you_mean
 from hasim.model import Instance, Stack
-from hasim.read.scenarios import read_scenarios
+from hasim.read.scenarios import read_scenarios, select
 from hasim.read.yaml12 import parse, plain
-from hasim.scenario import ScenarioFile
+from hasim.scenario import Scenario, ScenarioFile
 from hasim.source import Span
 from hasim.stack import load_lenient
 
@@ -102,6 +102,25 @@ def scenario_file(project: Project) -> ScenarioFile:
     beside = project.folder / "scenarios.yaml"
     hint = f"{beside} is one" if beside.is_file() else "`hasim check` reads a folder without one"
     raise InputError([Finding("error", "HA104", text, None, hint)])
+
+
+def planned(project: Project, name: str, kind: str) -> tuple[Scenario, list[Scenario]]:
+    """The scenario of kind `kind` of that name, and those of kind run that it is over.
+
+    InputError if there is none, with the names there are.
+    """
+    file = scenario_file(project)
+    known = [s for s in file.scenarios if s.kind == kind and s.plan is not None]
+    hit = next((s for s in known if s.name == name), None)
+    if hit is None or hit.plan is None:
+        names = [s.name for s in known]
+        text = f"{file.path} has no scenario '{name}' of kind {kind}"
+        hint = did_you_mean(name, names) or f"known: {', '.join(names) or 'none'}"
+        raise InputError([Finding("error", "HA104", text, None, hint)])
+    over, found = select(file, hit.plan.over)
+    if found:
+        raise InputError(found)
+    return hit, over
 
 
 def _read(

@@ -146,6 +146,57 @@ class KnownGap:
 
 
 @dataclass(frozen=True, slots=True)
+class Objective:
+    """What a sweep minimises: `outage_duration{path:publish}.max`, `probe_load.rate`, `cost`.
+
+    The worst of all scenarios counts. aggregate as in a threshold.
+    """
+
+    text: str
+    metric: str
+    tags: tuple[tuple[str, str], ...] = ()
+    aggregate: str = "value"
+    q: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Settings to try under several scenarios (kind: sweep).
+
+    over: names of scenarios of kind run. knobs: ((knob, its values as text), ...): the grid.
+    screen: auto | control-plane | short | none. keep: candidates that go on to full runs of
+    `replications` each. require: all-budgets | none. choose: knee | the text of an objective.
+    export: folder for the chosen files, or "".
+    """
+
+    over: tuple[str, ...]
+    knobs: tuple[tuple[str, tuple[str, ...]], ...]
+    minimise: tuple[Objective, ...]
+    screen: str = "auto"
+    keep: int = 12
+    replications: int = 8
+    require: str = "all-budgets"
+    choose: str = "knee"
+    export: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """How much load the stack carries, and what it needs (kind: capacity).
+
+    over: scenarios of kind run whose loads are scaled and whose budgets must hold. lose: hosts
+    that may be lost one at a time ("host:*" is each of them), or empty. users: the load to size
+    for, 0: as the scenarios say. at_most: the largest factor tried.
+    """
+
+    over: tuple[str, ...]
+    lose: tuple[str, ...] = ()
+    users: float = 0.0
+    at_most: float = 16.0
+    replications: int = 8
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """One scenario; `each` has already been unrolled into one scenario per host.
 
@@ -169,6 +220,7 @@ class Scenario:
     coverage: float = 0.90
     confidence: float = 0.95
     kind: str = "run"
+    plan: Sweep | Capacity | None = None  # of kind sweep or capacity; they have no load
     span: Span | None = None
 
 

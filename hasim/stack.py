@@ -8,7 +8,8 @@ error here: it becomes a BootFailure (hasim.boot) and the run says that the stac
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,38 +51,54 @@ def with_settings(
 
     The texts are patched in memory; no file changes. InputError for an unknown knob.
     """
-    files = Files(Path(folder))
-    before, found = _load(files, env or {})
-    if before is None:
-        raise InputError(found)
-    known = {k.name: k for k in before.knobs}
-    wrong: list[Finding] = []
-    patches: dict[str, list[Patch]] = {}
-    for name, value in settings.items():
-        if name not in known:
-            hint = did_you_mean(name, known) or "`hasim list knobs` shows them"
-            wrong.append(Finding("error", "HA104", f"unknown knob '{name}'", None, hint))
-            continue
-        try:
-            for knob in (k for k in before.knobs if k.name == name):  # every member of a cluster
-                change = patch_of(knob, value)
-                listed = patches.setdefault(change.span.file, [])
-                listed += [change] if change not in listed else []
-        except ValueError as error:
-            origin = known[name].origin
-            span = origin if isinstance(origin, Span) else None
-            text = f"{name}={value}: {str(error).removeprefix(f'{name}: ')}"
-            wrong.append(Finding("error", "HA104", text, span))
-    if wrong:
-        raise InputError(wrong)
-    patched = dict(files.texts)
-    for file, changes in patches.items():
-        patched[file] = apply_patches(patched[file], changes)
-    after, found = _load(Files(Path(folder), patched), env or {})
+    texts = patched(folder, settings, env)
+    after, found = _load(Files(Path(folder), texts), env or {})
     errors = [f for f in found if f.severity == "error" and f.code not in boot.REFUSALS]
     if after is None or errors:
         raise InputError(errors or found)
     return after
+
+
+def patched(
+    folder: str | Path, settings: Mapping[str, str], env: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """{path: text} of every file that was read, with the knobs at their new values.
+
+    All other characters stay. A name may hold `*`, as in `haproxy.backend.web.*.inter`, and then
+    means every knob that fits. InputError for a name that fits none, or a value that cannot be.
+    """
+    files = Files(Path(folder))
+    before, found = _load(files, env or {})
+    if before is None:
+        raise InputError(found)
+    wrong: list[Finding] = []
+    patches: dict[str, list[Patch]] = {}
+    for name, value in settings.items():
+        hit = knobs_named(before.knobs, name)
+        if not hit:
+            hint = did_you_mean(name, [k.name for k in before.knobs])
+            hint = hint or "`hasim list knobs` shows them"
+            wrong.append(Finding("error", "HA104", f"unknown knob '{name}'", None, hint))
+        try:
+            for change in (patch_of(knob, value) for knob in hit):
+                listed = patches.setdefault(change.span.file, [])
+                listed += [change] if change not in listed else []
+        except ValueError as error:
+            span = hit[0].origin if isinstance(hit[0].origin, Span) else None
+            text = f"{name}={value}: {str(error).removeprefix(f'{name}: ')}"
+            wrong.append(Finding("error", "HA104", text, span))
+    if wrong:
+        raise InputError(wrong)
+    changed = {f: apply_patches(files.texts[f], changes) for f, changes in patches.items()}
+    return {**files.texts, **changed}
+
+
+def knobs_named(knobs: Iterable[Knob], name: str) -> list[Knob]:
+    """The knobs of that name: every member of a cluster has one, and `*` stands for any text."""
+    if "*" not in name:
+        return [k for k in knobs if k.name == name]
+    pattern = re.compile(".*".join(map(re.escape, name.split("*"))))
+    return [k for k in knobs if pattern.fullmatch(k.name)]
 
 
 def patch_of(knob: Knob, value: str) -> Patch:

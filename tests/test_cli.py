@@ -315,7 +315,7 @@ def test_check_finds_budgets_without_samples(here: Path) -> None:
 
 def test_lists(here: Path) -> None:
     out, _ = hasim_("list", "scenarios", code=0, body=PASS + FAIL)
-    assert out.splitlines() == ["calm   Nothing fails.", "tight"]
+    assert out.splitlines() == ["calm   run  Nothing fails.", "tight  run"]
     assert "web[?]" in hasim_("list", "targets", code=0)[0]
     assert "web[?]" in hasim_("list", "targets", "stack", code=0)[0]
     knobs = hasim_("list", "knobs", code=0)[0]
@@ -347,7 +347,8 @@ def test_the_committed_schema_is_current() -> None:
 def test_help_shows_what_works_and_nothing_else() -> None:
     out, _ = hasim_("--help", code=0)
     shown = re.findall(r"^  ([a-z]+)  ", out.partition("Commands:")[2], re.M)
-    assert shown == ["run", "check", "list", "schema"]
+    runs = ["run", "sweep", "capacity", "export", "explain", "compare"]
+    assert shown == [*runs, "check", "list", "schema"]
     for name in shown:
         assert "Usage:" in hasim_(name, "--help", code=0)[0]
     assert hasim_("--version", code=0)[0] == f"hasim {hasim.__version__}\n"

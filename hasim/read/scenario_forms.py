@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from hasim.read.forms import DistField, Duration, Form, Share
+from hasim.read.plan_forms import CapacityForm, SweepForm
 from hasim.read.scenario_faults import FaultForm
 
 
@@ -136,12 +137,12 @@ class LaterForm(Form):
     """A scenario of a kind that this version does not run; its keys are not looked at."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    kind: Literal["sweep", "availability", "capacity"]
+    kind: Literal["availability"]
 
 
 def _by_kind(value: Any) -> str:
-    later = isinstance(value, dict) and value.get("kind", "run") != "run"
-    return "later" if later else "run"
+    kind = value.get("kind", "run") if isinstance(value, dict) else "run"
+    return kind if kind in ("sweep", "capacity", "availability") else "run"
 
 
 class FileForm(Judging):
@@ -155,7 +156,10 @@ class FileForm(Judging):
     scenarios: dict[
         str,
         Annotated[
-            Annotated[ScenarioForm, Tag("run")] | Annotated[LaterForm, Tag("later")],
+            Annotated[ScenarioForm, Tag("run")]
+            | Annotated[SweepForm, Tag("sweep")]
+            | Annotated[CapacityForm, Tag("capacity")]
+            | Annotated[LaterForm, Tag("availability")],
             Discriminator(_by_kind),
         ],
     ] = Field(min_length=1)

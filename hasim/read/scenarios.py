@@ -14,6 +14,7 @@ from hasim.read.budget_lists import BudgetReader
 from hasim.read.forms import Loc, place, problem, validate
 from hasim.read.k6 import K6Script, read_script
 from hasim.read.loads import make_load
+from hasim.read.plan_forms import CapacityForm, SweepForm, make_capacity, make_sweep
 from hasim.read.scenario_faults import make_fault
 from hasim.read.scenario_forms import (
     FileForm,
@@ -25,9 +26,19 @@ from hasim.read.scenario_forms import (
 )
 from hasim.read.stackfile import names_of_hosts_and_groups
 from hasim.read.yaml12 import Node, parse, plain
-from hasim.scenario import Budget, Fault, KnownGap, Load, Scenario, ScenarioFile
+from hasim.scenario import (
+    Budget,
+    Capacity,
+    Fault,
+    KnownGap,
+    Load,
+    Scenario,
+    ScenarioFile,
+    Sweep,
+)
 
 __all__ = ["read_scenarios", "schema", "select"]
+NO_LOAD = Load(name="", executor="", stages=())
 
 
 def read_scenarios(
@@ -83,11 +94,18 @@ def select(file: ScenarioFile, names: Iterable[str]) -> tuple[list[Scenario], li
             found.append(problem(f"scenario '{name}' is not defined", None, hint))
         for hit in hits:
             if hit.kind != "run":
-                text = f"scenario '{hit.name}': kind '{hit.kind}' is not in this version"
-                found.append(problem(text, hit.span))
+                found.append(_other_kind(hit))
             elif hit not in chosen:
                 chosen.append(hit)
     return chosen, found
+
+
+def _other_kind(scenario: Scenario) -> Finding:
+    if scenario.plan is None:
+        text = f"scenario '{scenario.name}': kind '{scenario.kind}' is not in this version"
+        return problem(text, scenario.span)
+    text = f"scenario '{scenario.name}' is of kind {scenario.kind}"
+    return problem(text, scenario.span, f"`hasim {scenario.kind}` answers it")
 
 
 class _Reader(BudgetReader):
@@ -137,13 +155,35 @@ class _Reader(BudgetReader):
             loc: Loc = ("scenarios", name)
             if "[" in name or "/" in name:
                 self.wrong(f"the name '{name}' has a [ or / in it", loc, key=True)
-            if isinstance(form, LaterForm):
-                empty = Load(name="", executor="", stages=())
-                span = place(self.node, loc, key=True)
-                made.append(Scenario(name, "", empty, kind=form.kind, span=span))
-            else:
+            if isinstance(form, ScenarioForm):
                 made += self.scenario(name, form, loc)
+            else:
+                made.append(self.planned(name, form, loc))
         return made
+
+    def planned(self, name: str, form: SweepForm | CapacityForm | LaterForm, loc: Loc) -> Scenario:
+        """A question over other scenarios; it has no load of its own."""
+        plan: Sweep | Capacity | None = None
+        if isinstance(form, LaterForm):
+            doc = ""
+        else:
+            doc = form.doc.strip()
+            self.check_over(form.over, (*loc, "over"))
+            if isinstance(form, CapacityForm):
+                plan = make_capacity(form)
+            else:
+                plan = make_sweep(
+                    form, lambda text, at, hint="": self.wrong(text, (*loc, *at), hint)
+                )
+        span = place(self.node, loc, key=True)
+        return Scenario(name, doc, NO_LOAD, kind=form.kind, plan=plan, span=span)
+
+    def check_over(self, names: list[str], loc: Loc) -> None:
+        known = [n for n, f in self.form.scenarios.items() if isinstance(f, ScenarioForm)]
+        for i, name in enumerate(names):
+            if name.partition("[")[0] not in known:
+                hint = did_you_mean(name, known) or f"known: {', '.join(known)}"
+                self.wrong(f"scenario '{name}' of kind run is not defined", (*loc, i), hint)
 
     def scenario(self, name: str, form: ScenarioForm, loc: Loc) -> list[Scenario]:
         before = len(self.findings)

@@ -1,0 +1,1 @@
+"""From a run that passed to files that can be deployed, with the evidence beside them."""
