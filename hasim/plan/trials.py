@@ -50,7 +50,7 @@ class Trial:
     @property
     def key(self) -> str:
         """A hash of all that the numbers of this trial depend on, but for the replication."""
-        said = SPANS.sub("", repr(replace(self.scenario, doc="")))  # what it says, not where
+        said = SPANS.sub("None", repr(replace(self.scenario, doc="")))  # what it says, not where
         parts = (code_hash(), self.sha256, self.seed, self.settings, said)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
