@@ -140,7 +140,8 @@ class Bench:
                 running[self._pool.submit(measure_some, one, tuple(numbers))] = (one, key)
             if not running:
                 return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            wait(running, return_when=FIRST_COMPLETED)
+            for future in [f for f in running if f.done()]:
                 one, key = running.pop(future)
                 self._take(one, key, *future.result())
 
