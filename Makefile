@@ -18,6 +18,7 @@ fmt: .venv/test.ok       ## format the code and mend what the linter can
 lock:                    ## refresh the pins (needs uv)
 	$(LOCK) -o requirements/run.txt
 	$(LOCK) --extra test -c requirements/run.txt -o requirements/test.txt
+	$(LOCK) --extra test --extra oracle -c requirements/test.txt -o requirements/oracle.txt
 clean:                   ## remove the environment, results and caches
 	rm -rf .venv out build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
