@@ -26,6 +26,7 @@ from hasim.project import Project, inputs, open_project, scenario_file
 from hasim.read.scenarios import select
 from hasim.report import tables
 from hasim.report.runfolder import RunFolder
+from hasim.report.seal import code_hash
 from hasim.scenario import Scenario
 from hasim.sim.run import default_jobs
 from hasim.sim.trace import Trace
@@ -101,6 +102,8 @@ def run(
                     folder.add(verdict, traces, project.stack)
         also = [(path, sha) for path, _, sha in files[len(project.stack.inputs) :]]
         whole = assemble(project.stack, seed, judged, hasim.__version__, also, quick)
+        named = scenario_file(project).path
+        whole = replace(whole, file=named, asked=replications, code_sha256=code_hash())
         if folder is not None:
             folder.finish(whole)
             folder.join_requests()

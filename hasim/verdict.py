@@ -7,7 +7,7 @@ trace is and send back only the numbers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -41,7 +41,8 @@ class ScenarioVerdict:
     """How one scenario was judged. verdict: pass | fail | inconclusive | void | stale-gap.
 
     reason: one sentence for whatever no budget row says. worst: the replication that `causes`
-    explains. looks: numbers of replications at which a verdict may be formed.
+    explains. looks: numbers of replications at which a verdict may be formed. measured: the numbers
+    of every replication, of which the rest is made.
     """
 
     name: str
@@ -59,6 +60,7 @@ class ScenarioVerdict:
     worst: int
     looks: tuple[int, ...]
     span: Span | None = None
+    measured: tuple[Measured, ...] = field(default=(), repr=False, compare=False)
 
     def needs_more(self, look: int) -> bool:
         """After look number `look` (from 0): is the next one needed to settle the scenario?"""
@@ -67,7 +69,11 @@ class ScenarioVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """All scenarios of one run over one stack."""
+    """All scenarios of one run over one stack.
+
+    file: the scenario file, named as in `inputs`. asked: replications of every scenario, 0: its
+    own. code_sha256: of the hasim that ran.
+    """
 
     hasim: str
     seed: int
@@ -78,6 +84,9 @@ class Verdict:
     hosts: int = 0
     containers: int = 0
     provisional: bool = False
+    file: str = ""
+    asked: int = 0
+    code_sha256: str = ""
 
     @property
     def exit_code(self) -> Exit:
@@ -165,6 +174,7 @@ def decide(
         worst=_worst(rows, measured),
         looks=stats.looks(scenario.replications),
         span=scenario.span,
+        measured=tuple(sorted(measured, key=lambda m: m.replication)),
     )
 
 

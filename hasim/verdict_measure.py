@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from hasim.metrics import View, aggregate, sample, value
 from hasim.metrics_subjects import alerts, missing
@@ -152,3 +153,23 @@ def _summary(view: View) -> dict[Key, float]:
             if not math.isnan(number):
                 out[metric, tags, name] = number
     return out
+
+
+def to_json(measured: Measured) -> dict[str, Any]:
+    """Plain JSON values; inf and nan as Python's json writes them."""
+    fields = asdict(measured)
+    fields["summary"] = [[m, list(t), a, v] for (m, t, a), v in measured.summary.items()]
+    return fields
+
+
+def from_json(fields: dict[str, Any]) -> Measured:
+    """The reverse of `to_json`, equal to what was written, bit by bit."""
+    summary: dict[Key, float] = {
+        (m, tuple((k, v) for k, v in tags), a): value for m, tags, a, value in fields["summary"]
+    }
+    made = {**fields, "summary": summary}
+    made["values"] = tuple(fields["values"])
+    made["steady_values"] = tuple(fields["steady_values"])
+    if not math.isfinite(fields["replication"]):
+        raise ValueError("no replication")
+    return Measured(**made)

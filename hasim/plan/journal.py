@@ -6,26 +6,12 @@ line, left by a kill, is ignored. The file holds numbers only, no text of a conf
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
-from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hasim.verdict_measure import Key, Measured
-
-
-@cache
-def code_hash() -> str:
-    """A hash of hasim's own source: numbers of another hasim are no answer."""
-    top = Path(__file__).resolve().parents[1]
-    made = hashlib.sha256()
-    for file in sorted(top.rglob("*.py")):
-        made.update(f"{file.relative_to(top).as_posix()}\0".encode() + file.read_bytes())
-    return made.hexdigest()
+from hasim.verdict_measure import Measured, from_json, to_json
 
 
 class Journal:
@@ -89,23 +75,3 @@ class Journal:
         if whole < len(data):  # what follows a torn line could not be read
             with path.open("r+b") as file:
                 file.truncate(whole)
-
-
-def to_json(measured: Measured) -> dict[str, Any]:
-    """Plain JSON values; inf and nan as Python's json writes them."""
-    fields = asdict(measured)
-    fields["summary"] = [[m, list(t), a, v] for (m, t, a), v in measured.summary.items()]
-    return fields
-
-
-def from_json(fields: dict[str, Any]) -> Measured:
-    """The reverse of `to_json`, equal to what was written, bit by bit."""
-    summary: dict[Key, float] = {
-        (m, tuple((k, v) for k, v in tags), a): value for m, tags, a, value in fields["summary"]
-    }
-    made = {**fields, "summary": summary}
-    made["values"] = tuple(fields["values"])
-    made["steady_values"] = tuple(fields["steady_values"])
-    if not math.isfinite(fields["replication"]):
-        raise ValueError("no replication")
-    return Measured(**made)

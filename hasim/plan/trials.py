@@ -21,7 +21,8 @@ from types import TracebackType
 
 from hasim.errors import Finding, InputError
 from hasim.model import Stack
-from hasim.plan.journal import Journal, code_hash
+from hasim.plan.journal import Journal
+from hasim.report.seal import code_hash
 from hasim.scenario import Scenario
 from hasim.sim.run import default_jobs, replicate
 from hasim.stack import load, with_settings

@@ -25,7 +25,13 @@ def document(verdict: Verdict) -> dict[str, Any]:
         "seed": verdict.seed,
         "stack_sha256": verdict.stack_sha256,
         "inputs": [{"path": path, "sha256": sha} for path, sha in verdict.inputs],
-        "scenarios": [_scenario(s) for s in verdict.scenarios],
+        "run": {
+            "file": verdict.file,
+            "replications": verdict.asked,
+            "provisional": verdict.provisional,
+            "code_sha256": verdict.code_sha256,
+        },
+        "scenarios": [scenario(s) for s in verdict.scenarios],
     }
 
 
@@ -37,7 +43,8 @@ def number(value: float) -> float | int | None:
     return int(short) if short == int(short) and abs(short) < 2**53 else short
 
 
-def _scenario(s: ScenarioVerdict) -> dict[str, Any]:
+def scenario(s: ScenarioVerdict) -> dict[str, Any]:
+    """One scenario of verdict.json."""
     return {
         "name": s.name,
         "verdict": s.verdict,

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from hasim.model import Stack
 from hasim.report import json_, junit, redact, tables
+from hasim.report.seal import put_in_place, seal
 from hasim.sim.trace import Trace
 from hasim.verdict import ScenarioVerdict, Verdict
+from hasim.verdict_measure import to_json
 
 
 class RunFolder:
@@ -53,7 +57,8 @@ class RunFolder:
             shutil.rmtree(self._temp, ignore_errors=True)
             return
         try:
-            self._replace()
+            seal(self._temp)
+            put_in_place(self._temp, self.folder)
         except BaseException:
             shutil.rmtree(self._temp, ignore_errors=True)
             raise
@@ -62,21 +67,19 @@ class RunFolder:
         """Take over one scenario with all its replications, in their order."""
         traces = sorted(traces, key=lambda t: t.replication)
         for trace in traces:
-            self._timeline += self._marks(trace, whole=self.everything)
+            self._timeline += marks(trace, self.everything, self.secrets)
             self._requests += tables.request_rows(trace)
         self._series += tables.series_rows(traces, stack, self.everything)
         chosen = {traces[0].replication, verdict.worst} if traces else set()
         for trace in traces:
             if trace.replication in chosen:
-                name = f"replays/{safe(verdict.name)}-{trace.replication:04d}"
-                header, rows = tables.replay(trace, stack)
-                self._table(f"{name}.series.csv.gz", header, rows)
-                marks = self._marks(trace, whole=True)
-                self._table(f"{name}.timeline.csv.gz", tables.TIMELINE, marks)
+                for name, data in replay_files(trace, stack, self.secrets).items():
+                    self._bytes(name, data)
 
     def finish(self, verdict: Verdict) -> None:
         """Write what belongs to the run as a whole; leaving the `with` block then renames."""
         self._text("verdict.json", json_.render(verdict))
+        self._bytes("replications.jsonl.gz", measures(verdict))
         self._text("junit.xml", junit.render(verdict))
         self._table("timeline.csv.gz", tables.TIMELINE, self._timeline)
         self._table("series.csv.gz", tables.SERIES, self._series)
@@ -93,35 +96,40 @@ class RunFolder:
         path.write_bytes(text.encode("utf-8", "surrogateescape"))
 
     def _table(self, name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        self._bytes(name, tables.pack(header, rows))
+
+    def _bytes(self, name: str, data: bytes) -> None:
         path = self._temp / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(tables.pack(header, rows))
+        path.write_bytes(data)
 
-    def _marks(self, trace: Trace, whole: bool) -> list[Sequence[Any]]:
-        """Timeline rows; the daemons' own words could quote a secret."""
-        rows: list[Sequence[Any]] = list(tables.timeline_rows(trace, whole))
-        if not self.secrets:
-            return rows
-        at = tables.TIMELINE.index("event")
-        return [
-            (*row[:at], *(redact.scrub(text, self.secrets) for text in row[at : at + 2]))
-            + tuple(row[at + 2 :])
-            for row in rows
-        ]
 
-    def _replace(self) -> None:
-        """The old folder becomes .prev, the new one takes its place."""
-        previous = self.folder.with_name(self.folder.name + ".prev")
-        if self.folder.exists():
-            if previous.exists():
-                shutil.rmtree(previous)
-            self.folder.rename(previous)
-        try:
-            self._temp.rename(self.folder)
-        except OSError:
-            if previous.exists():
-                previous.rename(self.folder)
-            raise
+def replay_files(trace: Trace, stack: Stack, secrets: Collection[str]) -> dict[str, bytes]:
+    """{path in the run folder: bytes}: one replication whole."""
+    name = f"replays/{safe(trace.scenario)}-{trace.replication:04d}"
+    return {
+        f"{name}.series.csv.gz": tables.pack(*tables.replay(trace, stack)),
+        f"{name}.timeline.csv.gz": tables.pack(tables.TIMELINE, marks(trace, True, secrets)),
+    }
+
+
+def measures(verdict: Verdict) -> bytes:
+    """replications.jsonl.gz: [scenario, numbers] of every replication, one a line."""
+    lines = [json.dumps([s.name, to_json(m)]) for s in verdict.scenarios for m in s.measured]
+    return gzip.compress("".join(f"{ln}\n" for ln in lines).encode(), compresslevel=9, mtime=0)
+
+
+def marks(trace: Trace, whole: bool, secrets: Collection[str]) -> list[Sequence[Any]]:
+    """Timeline rows; the daemons' own words could quote a secret."""
+    rows: list[Sequence[Any]] = list(tables.timeline_rows(trace, whole))
+    if not secrets:
+        return rows
+    at = tables.TIMELINE.index("event")
+    return [
+        (*row[:at], *(redact.scrub(text, secrets) for text in row[at : at + 2]))
+        + tuple(row[at + 2 :])
+        for row in rows
+    ]
 
 
 def safe(name: str) -> str:

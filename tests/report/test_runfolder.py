@@ -48,6 +48,8 @@ def test_files_of_a_run(tmp_path: Path) -> None:
     out = write(tmp_path / "out" / "scenarios")
     assert set(content(out)) == {
         "verdict.json",
+        "replications.jsonl.gz",
+        "SHA256SUMS",
         "junit.xml",
         "timeline.csv.gz",
         "series.csv.gz",
@@ -186,7 +188,7 @@ def test_names_cannot_leave_the_folder() -> None:
 
 def test_verdict_json_has_the_keys_of_the_contract(tmp_path: Path) -> None:
     doc = json.loads((write(tmp_path / "run") / "verdict.json").read_text())
-    assert list(doc) == ["schema", "hasim", "seed", "stack_sha256", "inputs", "scenarios"]
+    assert list(doc) == ["schema", "hasim", "seed", "stack_sha256", "inputs", "run", "scenarios"]
     of = doc["scenarios"][0]
     assert list(of) == [
         "name",

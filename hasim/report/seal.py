@@ -1,0 +1,104 @@
+"""The seal of a folder that hasim wrote, the hash of hasim itself, and how one folder replaces
+another: at every instant, also after a kill, the old one or the new one stands in its place.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import sys
+from functools import cache
+from pathlib import Path
+
+SUMS = "SHA256SUMS"
+# renameat2(2), linux/fs.h: both names change places at once
+_EXCHANGE, _AT_FDCWD = 2, -100
+
+
+@cache
+def code_hash() -> str:
+    """A hash of hasim's own source: numbers of another hasim are no answer."""
+    top = Path(__file__).resolve().parents[1]
+    made = hashlib.sha256()
+    for file in sorted(top.rglob("*.py")):
+        made.update(f"{file.relative_to(top).as_posix()}\0".encode() + file.read_bytes())
+    return made.hexdigest()
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """{path: sha256} of every file of a folder, in path order; links are not followed."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+    return {p.relative_to(folder).as_posix(): _sha256(p) for p in files}
+
+
+def seal(folder: Path) -> None:
+    """Write SHA256SUMS (as sha256sum does) over all other files. Call it last."""
+    lines = [f"{sha}  {path}\n" for path, sha in hashes(folder).items() if path != SUMS]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
+
+
+def broken(folder: Path) -> list[str]:
+    """What does not agree with the seal: `changed: verdict.json`. Empty: it is whole."""
+    try:
+        text = (folder / SUMS).read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return [f"missing: {SUMS}"]
+    sealed = {path: sha for sha, _, path in (x.partition("  ") for x in text.split("\n")) if path}
+    return differences(sealed, {p: h for p, h in hashes(folder).items() if p != SUMS})
+
+
+def differences(wanted: dict[str, str], found: dict[str, str]) -> list[str]:
+    """`changed: FILE`, `missing: FILE`, `extra: FILE` of two maps {path: sha256}, in path order."""
+    out = []
+    for path in sorted({*wanted, *found}):
+        if path not in found:
+            out.append(f"missing: {path}")
+        elif path not in wanted:
+            out.append(f"extra: {path}")
+        elif wanted[path] != found[path]:
+            out.append(f"changed: {path}")
+    return out
+
+
+def put_in_place(new: Path, folder: Path) -> None:
+    """The folder `new`, beside `folder`, takes its place; the old one becomes `.prev`.
+
+    On Linux the two change places in one step; elsewhere there is an instant with `.prev` only.
+    """
+    previous = folder.with_name(folder.name + ".prev")
+    if not folder.exists():
+        new.rename(folder)
+        return
+    if _exchange(new, folder):
+        _discard(previous)
+        new.rename(previous)  # it is the old one now
+        return
+    _discard(previous)
+    folder.rename(previous)
+    try:
+        new.rename(folder)
+    except OSError:
+        previous.rename(folder)
+        raise
+
+
+def _discard(previous: Path) -> None:
+    if previous.exists():
+        shutil.rmtree(previous)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Whether two folders changed places; False: this system cannot."""
+    if sys.platform != "linux":
+        return False
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is None:
+        return False
+    paths = os.fsencode(a), os.fsencode(b)
+    return call(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _EXCHANGE) == 0
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
