@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from hasim import boot, routes
+from hasim import boot, replicas, routes
 from hasim.components.base import components
 from hasim.components.haproxy.config_knobs import patch
 from hasim.errors import Finding, InputError, did_you_mean
@@ -71,9 +71,16 @@ def patched(
     before, found = _load(files, env or {})
     if before is None:
         raise InputError(found)
-    wrong: list[Finding] = []
+    texts, wrong = _resized(files, before, settings)
+    if texts != files.texts:  # a new instance has lines that other settings may be about
+        files = Files(Path(folder), texts)
+        before, found = _load(files, env or {})
+        if before is None:
+            raise InputError(found)
     patches: dict[str, list[Patch]] = {}
     for name, value in settings.items():
+        if name.startswith(f"{replicas.DIALECT}."):
+            continue
         hit = knobs_named(before.knobs, name)
         if not hit:
             hint = did_you_mean(name, [k.name for k in before.knobs])
@@ -91,6 +98,26 @@ def patched(
         raise InputError(wrong)
     changed = {f: apply_patches(files.texts[f], changes) for f, changes in patches.items()}
     return {**files.texts, **changed}
+
+
+def _resized(
+    files: Files, stack: Stack, settings: Mapping[str, str]
+) -> tuple[dict[str, str], list[Finding]]:
+    """The texts with as many instances as the settings say, and what is wrong with these."""
+    texts, wrong = dict(files.texts), []
+    for name, value in settings.items():
+        if not name.startswith(f"{replicas.DIALECT}."):
+            continue
+        hit = knobs_named(stack.knobs, name)
+        if not hit:
+            hint = did_you_mean(name, [k.name for k in stack.knobs])
+            wrong.append(Finding("error", "HA104", f"unknown knob '{name}'", None, hint))
+        try:
+            for knob in hit:
+                texts = replicas.resized(stack, texts, knob, value)
+        except ValueError as error:
+            wrong.append(Finding("error", "HA104", f"{name}={value}: {error}"))
+    return texts, wrong
 
 
 def knobs_named(knobs: Iterable[Knob], name: str) -> list[Knob]:
@@ -168,6 +195,7 @@ def _ask_components(stack: Stack) -> Stack:
     """Each kind of software adds its knobs and its findings (hasim.components.base)."""
     kinds = components().values()
     knobs = tuple(knob for kind in kinds for knob in kind.knobs(stack))
+    knobs = (*knobs, *replicas.knobs(stack))
     findings = tuple(finding for kind in kinds for finding in kind.lint(stack))
     if not knobs and not findings:
         return stack
