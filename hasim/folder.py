@@ -58,6 +58,12 @@ class Files:
         paths = [p for n in names if (p := self.folder / n).is_file()]
         paths = [p for p in paths if p.resolve().is_relative_to(top)]
         texts = {p.name: p.read_text(encoding="utf-8", errors="replace") for p in paths}
-        extended = re.compile(r"file:\s*['\"]?(?:\./)?([\w.-]+)")
-        used = {m for text in texts.values() for m in extended.findall(text)}
-        return [n for n in names if n not in used]
+        return not_extended(texts)
+
+
+def not_extended(texts: Mapping[str, str]) -> list[str]:
+    """The compose files at the top of a folder, out of {name: text}, that no other one extends."""
+    own = {name: text for name, text in sorted(texts.items()) if COMPOSE.fullmatch(name)}
+    extended = re.compile(r"file:\s*['\"]?(?:\./)?([\w.-]+)")
+    used = {m for text in own.values() for m in extended.findall(text)}
+    return [name for name in own if name not in used]

@@ -35,10 +35,14 @@ class Tree:
 
 @dataclass(slots=True)
 class Loader:
-    """Reads files once and remembers them. `texts` has every file that was read."""
+    """Reads files once and remembers them. `texts` has every file that was read.
+
+    interpolate=False: variables stay as they are written.
+    """
 
     read_text: Callable[[str], str]
     env: Mapping[str, str]
+    interpolate: bool = True
     findings: list[Finding] = field(default_factory=list)
     texts: dict[str, Text] = field(default_factory=dict)
     tags: list[tuple[str, Span]] = field(default_factory=list)
@@ -120,7 +124,7 @@ class Loader:
             self.error("HA141", "a compose file must be a map", node.span)
             return None
         self.tags += tags_in(node)
-        node = self._interpolated(node, {})
+        node = self._interpolated(node, {}) if self.interpolate else node
         pairs = []
         for key, value in node.value:
             if key.raw == "services" and value.kind == "map":

@@ -67,7 +67,7 @@ _COMMON = re.compile(r"[a-z]{1,12}|\d{1,5}|.{0,4}", re.IGNORECASE | re.DOTALL)
 
 def redact(text: str, known: Iterable[str] = ()) -> str:
     """The text with every secret replaced by HIDDEN; `known` are secrets found in other files."""
-    spans = sorted({span for span, _ in _found(text)})
+    spans = sorted({span for span, _ in found(text)})
     out, at = [], 0
     for start, end in spans:
         if start < at:
@@ -80,7 +80,7 @@ def redact(text: str, known: Iterable[str] = ()) -> str:
 
 def secrets(text: str) -> set[str]:
     """The secret values of a text that are telling enough to be looked for elsewhere."""
-    return {v for _, v in _found(text) if not _COMMON.fullmatch(v)}
+    return {v for _, v in found(text) if not _COMMON.fullmatch(v)}
 
 
 def scrub(text: str, known: Iterable[str]) -> str:
@@ -96,7 +96,7 @@ def redact_all(files: Mapping[str, str]) -> tuple[dict[str, str], frozenset[str]
     return {path: redact(text, known) for path, text in files.items()}, known
 
 
-def _found(text: str) -> list[tuple[tuple[int, int], str]]:
+def found(text: str) -> list[tuple[tuple[int, int], str]]:
     """Place and value of every secret, quotes excluded."""
     out = []
     for pattern in _PATTERNS:

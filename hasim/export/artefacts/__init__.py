@@ -1,0 +1,12 @@
+"""Everything that hasim derives from the user's files to deploy them; scripts are not made here."""
+
+from __future__ import annotations
+
+from hasim.export.artefacts import hosts
+from hasim.export.base import Artefact, Deploy
+
+
+def make(deploy: Deploy) -> list[Artefact]:
+    """Files under hosts/ and extra/, in path order. Deterministic; writes nothing."""
+    made = hosts.make(deploy)
+    return sorted(made, key=lambda one: one.path)
