@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import sys
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
@@ -27,8 +28,13 @@ def code_hash() -> str:
     return made.hexdigest()
 
 
-def hashes(folder: Path) -> dict[str, str]:
-    """{path: sha256} of every file of a folder, in path order; links are not followed."""
+def hashes(folder: Path, only: Collection[str] | None = None) -> dict[str, str]:
+    """{path: sha256} of every file of a folder, in path order; links are not followed.
+
+    only: look at these paths, where they are, and follow links.
+    """
+    if only is not None:
+        return {p: _sha256(folder / p) for p in sorted(only) if (folder / p).is_file()}
     files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
     return {p.relative_to(folder).as_posix(): _sha256(p) for p in files}
 

@@ -1,0 +1,87 @@
+"""README.md and CHECKLIST.md of an export: what is where, what is proved."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from hasim.export import evidence
+from hasim.export.base import Artefact, Box, Check, Deploy
+from hasim.export.diff import Changes
+
+LAYOUT = (
+    ("stack/", "your own files, as they were simulated"),
+    ("hosts/<host>/", "what goes to one host, with apply.sh and rollback.sh"),
+    ("extra/", "what hasim adds"),
+    ("CHANGES.diff", "what differs from the files as deployed now; secrets are redacted"),
+    ("CHECKLIST.md", "the pre-production checklist, each box with its proof or why it is open"),
+    ("EVIDENCE.json", "what was proved, by which run, for which bytes"),
+)
+
+
+def checklist(boxes: Sequence[Box]) -> str:
+    """CHECKLIST.md."""
+    done = sum(b.ticked for b in boxes)
+    lines = ["# Pre-production checklist", "", f"{done} of {len(boxes)} boxes are proved.", ""]
+    lines += [f"- [{'x' if b.ticked else ' '}] {b.text}: {_line(b.proof)}" for b in boxes]
+    return "\n".join(lines) + "\n"
+
+
+def readme(
+    deploy: Deploy,
+    made: Sequence[Artefact],
+    checks: Sequence[Check],
+    diff: Changes,
+    left: Sequence[str],
+) -> str:
+    """README.md: the index of the folder."""
+    said = deploy.verdict
+    gaps = evidence.gaps(said)
+    lines = [f"# {deploy.stack.name}: deployable files", ""]
+    count = len(said["scenarios"])
+    lines += [f"All {count} scenarios passed" + (" or are excused:" if gaps else "."), ""]
+    lines += [f"- known gap: {g}" for g in gap_lines(deploy)]
+    assumed = evidence.assumptions(said)
+    if assumed:
+        lines += [f"- {len(assumed)} assumed values, listed in EVIDENCE.json; measure them first"]
+    lines += ["", "| | |", "|---|---|"]
+    lines += [f"| `{name}` | {what} |" for name, what in LAYOUT]
+    lines += ["", "## Changes", "", "```", diff.stat, "```"]
+    for title, rows in (
+        ("## Files that hasim adds", [f"- `{a.path}`: {a.why}" for a in made if a.why]),
+        ("## Validators", [f"- {row}" for row in check_lines(checks)]),
+        (
+            "## Left out",
+            [f"- `{path}` is too large, or no text: copy it yourself" for path in left],
+        ),
+    ):
+        if rows:
+            lines += ["", title, "", *rows]
+    return "\n".join(lines) + "\n"
+
+
+def gap_lines(deploy: Deploy) -> list[str]:
+    """Known gaps as sentences, each once."""
+    return gap_texts(evidence.gaps(deploy.verdict))
+
+
+def gap_texts(gaps: Sequence[dict]) -> list[str]:
+    """Gaps of EVIDENCE.json as sentences, each once, in order."""
+    found = {}
+    for gap in gaps:
+        inner = ",".join(f"{k}:{v}" for k, v in gap["tags"].items())
+        name = f"{gap['metric']}{{{inner}}}" if inner else gap["metric"]
+        text = f"{gap['scenario']}: {name} {gap['threshold']} ({_line(gap['reason'])})"
+        found[text] = None
+    return list(found)
+
+
+def check_lines(checks: Sequence[Check]) -> list[str]:
+    """What the validators said, one line per tool and answer."""
+    counted = Counter((c.tool, c.status) for c in checks)
+    return [f"{tool}: {status}, {n} file{'s' if n > 1 else ''}" for (tool, status), n in
+            sorted(counted.items())]  # fmt: skip
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

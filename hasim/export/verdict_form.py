@@ -1,0 +1,58 @@
+"""The shape of a verdict.json that somebody hands in: what the gate looks at before it judges."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+SHA256 = r"^[0-9a-f]{64}$"
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+
+class InputForm(_Form):
+    path: str = Field(min_length=1)
+    sha256: str = Field(pattern=SHA256)
+
+
+class RunForm(_Form):
+    file: str = Field(min_length=1)
+    replications: int = Field(ge=0)
+    provisional: bool
+    code_sha256: str
+
+
+class ScenarioForm(_Form):
+    name: str
+    verdict: Literal["pass", "fail", "inconclusive", "void", "stale-gap"]
+    study: bool
+
+
+class VerdictForm(_Form):
+    """verdict.json of schema 1, as far as it is not made again from the replications."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    hasim: str
+    seed: int
+    stack_sha256: str = Field(pattern=SHA256)
+    inputs: list[InputForm]
+    run: RunForm
+    scenarios: list[ScenarioForm] = Field(min_length=1)
+
+
+def read_verdict(data: bytes) -> tuple[dict[str, Any], VerdictForm]:
+    """(as plain dicts, checked). ValueError, in one line, for anything else."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        raise ValueError("it is no JSON") from None
+    try:
+        return document, VerdictForm.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "it"
+        raise ValueError(f"{where}: {first['msg']}") from None

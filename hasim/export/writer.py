@@ -1,0 +1,265 @@
+"""Writes the folder of an export beside its place, and puts it there in one step when whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from hasim.errors import Exit, Finding, InputError, SimulationBug
+from hasim.export import artefacts, evidence, gate, index, validators
+from hasim.export.base import Artefact, Box, Check, Deploy
+from hasim.export.diff import Changes, changes, secrets_of
+from hasim.export.files import gather
+from hasim.model import Knob, Stack
+from hasim.project import scenario_file
+from hasim.report import redact
+from hasim.report.seal import hashes, put_in_place
+from hasim.stack import load
+from hasim.workers import undisturbed
+
+Say = Callable[[str], None]
+KEEPS = ("stack/", "hosts/")  # copies of the user's own files, with what they hold
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """An export that was written. evidence: EVIDENCE.json, read back. left_out: paths that the
+    files mention and that are too large, or no text.
+    """
+
+    folder: Path
+    evidence: Mapping[str, Any]
+    changes: Changes
+    checks: tuple[Check, ...]
+    boxes: tuple[Box, ...]
+    left_out: tuple[str, ...]
+
+
+def export(
+    run_folder: Path,
+    out: Path,
+    *,
+    stack: Path | None = None,
+    base: Path | None = None,
+    capacity: Path | None = None,
+    require_validators: bool = False,
+    jobs: int = 0,
+    say: Say = lambda text: None,
+) -> Exported:
+    """Write the deployable files of a run that passed into the folder `out`.
+
+    stack: where the files of the run are, if not where its scenario file says. base: the files as
+    they are deployed now, for the diff. capacity: a result of `hasim capacity`. jobs 0: one per
+    core. Refused with every reason; the old folder then stays as it was.
+    """
+    proof = gate.examine(run_folder, stack, jobs=jobs, say=say)
+    folder = proof.project.folder
+    check_out(out, [folder, run_folder, *([base] if base else ())])
+    deploy, left = prepare(proof, base, sizes(capacity))
+    deploy = replace(deploy, rollout=_rollout(deploy, say))
+    with fresh(out) as temp:
+        _write_own(temp, folder, deploy.texts)
+        read_back(temp / "stack", deploy.stack)
+        secrets = secrets_of(deploy.texts, deploy.before)
+        made = _artefacts(deploy)
+        for one in made:
+            _write(temp, one, secrets)
+        diff = changes(deploy.before, deploy.texts)
+        _write(temp, Artefact("CHANGES.diff", diff.text), secrets)
+        say("asking the validators")
+        checks = validators.run(temp, deploy)
+        _validated(run_folder, checks, require_validators)
+        boxes = _boxes(deploy, checks)
+        _write(temp, Artefact("CHECKLIST.md", index.checklist(boxes)), secrets)
+        text = index.readme(deploy, made, checks, diff, left)
+        _write(temp, Artefact("README.md", text), secrets)
+        document = evidence.document(deploy, checks, hashes(temp), proof.replayed)
+        text = redact.scrub(evidence.render(document), secrets)
+        (temp / evidence.NAME).write_text(_rehashed(text), encoding="utf-8")
+        document = json.loads((temp / evidence.NAME).read_text(encoding="utf-8"))
+        with undisturbed():
+            put_in_place(temp, out)
+    return Exported(out, document, diff, tuple(checks), tuple(boxes), tuple(left))
+
+
+def prepare(
+    proof: gate.Proof, base: Path | None, limits: Mapping[str, tuple[float, int]]
+) -> tuple[Deploy, list[str]]:
+    """(what makers of artefacts look at, paths that are left out)."""
+    project = proof.project
+    assert project.stack is not None
+    texts, left = gather(project.folder, project.stack)
+    before, old = texts, project.stack
+    if base is not None:
+        old = load(base)
+        before, _ = gather(base, old)
+    changed = moved(old, project.stack)
+    scenarios = scenario_file(project)
+    deploy = Deploy(
+        texts, before, project.stack, old, changed, proof.document, scenarios, dict(limits)
+    )
+    return deploy, left
+
+
+def moved(old: Stack, new: Stack) -> tuple[Knob, ...]:
+    """The knobs of `old` that have another value in `new`, or are not there."""
+
+    def numbered(stack: Stack) -> dict[tuple[str, int], Knob]:
+        seen: dict[str, int] = {}
+        out = {}
+        for knob in stack.knobs:
+            seen[knob.name] = seen.get(knob.name, -1) + 1
+            out[knob.name, seen[knob.name]] = knob
+        return out
+
+    after = numbered(new)
+    return tuple(
+        knob
+        for key, knob in numbered(old).items()
+        if key not in after or after[key].value != knob.value
+    )
+
+
+def sizes(capacity: Path | None) -> dict[str, tuple[float, int]]:
+    """{service: (cpus, memory_bytes)} that a capacity result recommends."""
+    if capacity is None:
+        return {}
+    path = capacity / "capacity.json" if capacity.is_dir() else capacity
+    try:
+        rows = json.loads(path.read_bytes())["sizes"]
+        wanted = {row["service"]: row["recommended"] for row in rows}
+        return {s: (float(w["cores"]), int(w["memory_bytes"])) for s, w in wanted.items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        text = f"'{path}' is no result of `hasim capacity` ({type(error).__name__})"
+        raise InputError([Finding("error", "HA104", text)]) from None
+
+
+def read_back(folder: Path, simulated: Stack) -> None:
+    """SimulationBug if the written files do not mean what was simulated."""
+    again = load(folder)
+    same = replace(again, folder=simulated.folder, name=simulated.name) == simulated
+    if again.sha256 != simulated.sha256 or not same:
+        raise SimulationBug("the exported files do not read back to the stack that was simulated")
+
+
+# ---- what others make ----------------------------------------------------------------------------
+def _artefacts(deploy: Deploy) -> list[Artefact]:
+    made = list(artefacts.make(deploy))
+    if find_spec("hasim.export.apply"):
+        made += import_module("hasim.export.apply").make(deploy)
+    return sorted(made, key=lambda one: one.path)
+
+
+def _rollout(deploy: Deploy, say: Say) -> Mapping[str, Any] | None:
+    return None
+
+
+def _boxes(deploy: Deploy, checks: Sequence[Check]) -> list[Box]:
+    if not find_spec("hasim.export.checklist"):
+        return []
+    return list(import_module("hasim.export.checklist").boxes(deploy, checks))
+
+
+def _validated(run_folder: Path, checks: Sequence[Check], required: bool) -> None:
+    """Refused if a validator said no (99), or is absent and was required (3)."""
+    reasons = [
+        gate.Reason(
+            "not valid",
+            Exit.BUDGET,
+            f"{c.artefact}: {c.tool} refuses it",
+            c.detail.replace("\n", "\n    "),
+        )
+        for c in checks
+        if c.status == "failed"
+    ]
+    absent = [c for c in checks if c.status == "not validated"]
+    if required and absent:
+        names = ", ".join(sorted({f"{c.artefact} ({c.tool})" for c in absent}))
+        mend = "install the programs, or export without --require-validators"
+        reasons.append(gate.Reason("not validated", Exit.UNDECIDED, names, mend))
+    if reasons:
+        gate.refuse(run_folder, reasons)
+
+
+# ---- files ---------------------------------------------------------------------------------------
+def check_out(out: Path, others: Sequence[Path]) -> None:
+    """InputError if writing the export would touch anything that is not an export."""
+    why = ""
+    for folder in (out, out.with_name(f"{out.name}.prev")) if out.name else ():
+        ours = folder.is_dir() and ((folder / evidence.NAME).is_file() or not any(folder.iterdir()))
+        if folder.exists() and not ours:
+            why = f"'{folder}' is there and is no export; it is left alone"
+    here = out.resolve()
+    for other in (o.resolve() for o in others):
+        if here.is_relative_to(other) and other != Path.cwd() or other.is_relative_to(here):
+            why = f"'{out}' and '{other.name}', which is read, lie in each other"
+    if why or not out.name:
+        text = why or f"'{out}' is no name of a folder to write"
+        raise InputError([Finding("error", "HA104", text, None, "choose another --out")])
+
+
+@contextmanager
+def fresh(out: Path) -> Iterator[Path]:
+    """A new folder beside `out`; gone afterwards unless it was put in place.
+
+    What a killed export left there is removed first: its name tells whose it was.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    start = f".{out.name}.new-"
+    for left in out.parent.glob(f"{start}*"):
+        owner = left.name[len(start) :].partition("-")[0]
+        if owner.isdigit() and not _alive(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    temp = Path(tempfile.mkdtemp(prefix=f"{start}{os.getpid()}-", dir=out.parent))
+    temp.chmod(0o755)
+    try:
+        yield temp
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _write_own(temp: Path, folder: Path, texts: Mapping[str, str]) -> None:
+    """The user's own files, byte for byte as they are to be deployed."""
+    for path, text in texts.items():
+        program = (folder / path).stat().st_mode & 0o100 != 0
+        _write(temp, Artefact(f"stack/{path}", text, executable=program), ())
+
+
+def _write(temp: Path, one: Artefact, secrets: Sequence[str] | frozenset[str]) -> None:
+    """One file; what is no copy of the user's own never holds a secret of theirs."""
+    parts = PurePosixPath(one.path).parts
+    if not parts or one.path.startswith("/") or ".." in parts:
+        raise SimulationBug(f"artefact '{one.path}' leads out of the folder")
+    path = temp / one.path
+    if path.exists():
+        raise SimulationBug(f"artefact '{one.path}' is made twice")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = one.text if one.path.startswith(KEEPS) else redact.scrub(one.text, secrets)
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    path.chmod(0o755 if one.executable else 0o644)
+
+
+def _rehashed(text: str) -> str:
+    """Evidence after redaction, with its hash made again."""
+    document = json.loads(text)
+    document["evidence_sha256"] = evidence.own_hash(document)
+    return evidence.render(document)
