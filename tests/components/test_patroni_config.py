@@ -265,3 +265,10 @@ def test_the_real_program_refuses_a_missing_scope_too(tmp_path) -> None:
     )
     assert done.returncode != 0
     assert "scope" in done.stderr
+
+
+def test_a_parameter_that_postgresql_does_not_know_is_found() -> None:
+    text = "bootstrap: {dcs: {postgresql: {parameters: {max_wal_sender: 5, my.own: 1}}}}\n"
+    [told] = [f for f in configured(text).findings if "knows no parameter" in f.message]
+    assert "'max_wal_sender'" in told.message
+    assert "max_wal_senders" in told.hint

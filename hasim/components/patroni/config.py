@@ -12,6 +12,7 @@ from typing import Any
 
 from hasim.errors import Finding, did_you_mean
 from hasim.read.patroni_conf import PatroniConf, Value
+from hasim.read.pg_names import KNOWN
 from hasim.source import Default, Origin, Span
 from hasim.units import parse_size_bytes
 
@@ -234,6 +235,13 @@ def _findings(conf: PatroniConf, config: PatroniConfig) -> list[Finding]:
             text = f"'{name}' has no effect here: Patroni takes it from the DCS only"
             hint = "write it below bootstrap.dcs.postgresql.parameters"
             found.append(Finding("warning", "HA197", text, value.key or value.span, hint))
+    for section in (("bootstrap", "dcs"), ()):
+        for name, value in conf.below(*section, "postgresql", "parameters"):
+            if name.lower() not in KNOWN and "." not in name:
+                # Source: patroni/postgresql/validator.py, transform_postgresql_parameter_value
+                text = f"PostgreSQL knows no parameter '{name}': Patroni leaves it out"
+                hint = did_you_mean(name, sorted(KNOWN))
+                found.append(Finding("warning", "HA195", text, value.key or value.span, hint))
     for path in (("bootstrap", "dcs", "standby_cluster"), ("citus",)):
         if conf.has(*path):
             text = f"{'.'.join(path)} is not simulated in this version"

@@ -10,6 +10,7 @@ from typing import Any
 from hasim.components.postgres.parameters import PARAMETERS, parse
 from hasim.errors import Finding, did_you_mean
 from hasim.read.pg_hba import HbaRule, replication_rule
+from hasim.read.pg_names import KNOWN
 from hasim.source import Default, Origin, Span
 
 HBA_ORIGIN = Default("image postgres, docker-entrypoint.sh: host all all all scram-sha-256")
@@ -120,17 +121,17 @@ def check_values(config: PostgresConfig) -> list[Finding]:
         span = origin if isinstance(origin, Span) else None
         row = PARAMETERS.get(name)
         if row is None:
+            if name not in KNOWN and "." not in name:
+                text = f'unrecognized configuration parameter "{name}"'
+                found.append(
+                    Finding("warning", "HA190", text, span, did_you_mean(name, sorted(KNOWN)))
+                )
             continue
         try:
             parse(row, text)
         except ValueError as error:
             found.append(Finding("warning", "HA190", f"{name}: {error}", span))
     return found
-
-
-def unknown(name: str) -> str:
-    """The hint for a parameter that is close to one that we know."""
-    return did_you_mean(name, PARAMETERS)
 
 
 def _text(value: Any) -> str:
