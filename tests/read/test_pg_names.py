@@ -18,7 +18,7 @@ HERE = Span("pg.conf", 1, 18)
 
 def test_an_unknown_name_is_found_and_what_was_meant() -> None:
     names = ("max_conections", "pg_stat_statements.max", "io_method", "max_connections")
-    [finding] = check_values(from_parameters({name: ("5", HERE) for name in names}))
+    [finding] = check_values(from_parameters(dict.fromkeys(names, ("5", HERE))))
     assert finding.message == 'unrecognized configuration parameter "max_conections"'
     assert finding.span == HERE
     assert finding.hint == "did you mean 'max_connections'?"
