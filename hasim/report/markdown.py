@@ -11,13 +11,13 @@ from hasim.verdict import ScenarioVerdict, Verdict
 
 def render(verdict: Verdict) -> str:
     """The whole report; one table of scenarios, then one section for each that did not pass."""
-    out = [f"## hasim {verdict.hasim}: {_cell(verdict.stack)}", "", tally(verdict), ""]
+    out = [f"## hasim {verdict.hasim}: {cell(verdict.stack)}", "", tally(verdict), ""]
     if verdict.provisional:
         out += ["**Provisional**: too few replications for a verdict that counts.", ""]
     out += ["| scenario | verdict | replications |", "|---|---|--:|"]
     for s in verdict.scenarios:
         word = WORDS[s.verdict][0] + (" (study)" if s.study else "")
-        out.append(f"| {_cell(s.name)} | {word} | {s.replications} |")
+        out.append(f"| {cell(s.name)} | {word} | {s.replications} |")
     out.append("")
     for s in verdict.scenarios:
         out += _scenario(s)
@@ -25,9 +25,9 @@ def render(verdict: Verdict) -> str:
 
 
 def _scenario(s: ScenarioVerdict) -> list[str]:
-    out = [f"### {_cell(s.name)}: {WORDS[s.verdict][0]}", ""]
+    out = [f"### {cell(s.name)}: {WORDS[s.verdict][0]}", ""]
     if s.reason:
-        out += [_cell(s.reason), ""]
+        out += [cell(s.reason), ""]
     rows = numbers.shown(s)
     if rows:
         out += [
@@ -37,22 +37,20 @@ def _scenario(s: ScenarioVerdict) -> list[str]:
     for r in rows:
         mark = "~" if numbers.status(r) == "known-gap" else numbers.MARKS[r.verdict]
         cells = (r.threshold, numbers.observed(r), numbers.interval(r), numbers.margin(r))
-        out.append(f"| {mark} | {_code(r.name)} | " + " | ".join(map(_cell, cells)) + " |")
-    gaps = [f"- known gap, {_code(r.name)}: {_cell(r.waived_by)}" for r in rows if r.waived_by]
+        out.append(f"| {mark} | {code(r.name)} | " + " | ".join(map(cell, cells)) + " |")
+    gaps = [f"- known gap, {code(r.name)}: {cell(r.waived_by)}" for r in rows if r.waived_by]
     if gaps:
         out += ["", *gaps]
     if s.causes and s.verdict != "pass":
         out += ["", "Why:", ""]
-        out += [
-            f"- {_cell(c.text)}" + (f" {_code(str(c.span))}" if c.span else "") for c in s.causes
-        ]
+        out += [f"- {cell(c.text)}" + (f" {code(str(c.span))}" if c.span else "") for c in s.causes]
     return [*out, ""]
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Text that cannot break the table or become markup."""
     return re.sub(r"([\\|*_<>\[\]])", r"\\\1", text.replace("\n", " "))
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     return "`" + text.replace("`", "'").replace("|", "\\|").replace("\n", " ") + "`"
