@@ -25,7 +25,7 @@ class Changes:
             return "no file changes"
         width = max(len(path) for path, _, _ in self.files)
         lines = [f" {path:<{width}}  +{plus} -{minus}" for path, plus, minus in self.files]
-        plus, minus = (sum(f[i] for f in self.files) for i in (1, 2))
+        plus, minus = sum(f[1] for f in self.files), sum(f[2] for f in self.files)
         n = len(self.files)
         lines.append(f" {n} file{'s' if n > 1 else ''} changed, +{plus} -{minus}")
         return "\n".join(lines)
@@ -44,7 +44,8 @@ def changes(before: Mapping[str, str], after: Mapping[str, str]) -> Changes:
         lines = list(difflib.unified_diff(_lines(old or ""), _lines(new or ""), *names))
         head, body = lines[:2], [_hidden(line, known) for line in lines[2:]]
         out += [*head, *body]
-        files.append((path, *(sum(ln.startswith(sign) for ln in body) for sign in "+-")))
+        plus, minus = (sum(ln.startswith(sign) for ln in body) for sign in "+-")
+        files.append((path, plus, minus))
     return Changes("".join(out), tuple(files))
 
 

@@ -67,7 +67,7 @@ def gap_lines(deploy: Deploy) -> list[str]:
 
 def gap_texts(gaps: Sequence[dict]) -> list[str]:
     """Gaps of EVIDENCE.json as sentences, each once, in order."""
-    found = {}
+    found: dict[str, None] = {}
     for gap in gaps:
         inner = ",".join(f"{k}:{v}" for k, v in gap["tags"].items())
         name = f"{gap['metric']}{{{inner}}}" if inner else gap["metric"]
