@@ -255,6 +255,20 @@ class BootFailure:
     audit_id: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class StatedSize:
+    """What somebody's capacity table gives a service, where no compose file sets a limit.
+
+    cores and memory_bytes are per instance. service need not exist in the files.
+    """
+
+    service: str
+    instances: int
+    cores: float
+    memory_bytes: int
+    source: str = ""
+
+
 class Route(NamedTuple):
     """The way to the operations of one service, for users or for a calling service.
 
@@ -302,6 +316,7 @@ class Stack:
     call_routes: Mapping[str, Route] = field(default_factory=dict)  # "caller->target" -> way
     boot_order: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)  # by host
     kernel: Mapping[str, float] = field(default_factory=dict)  # sysctl values of stack.yaml
+    sizes: tuple[StatedSize, ...] = ()  # a capacity table; nothing is simulated with it
 
     def instance(self, name: str) -> Instance:
         """The instance of that name; KeyError if there is none."""

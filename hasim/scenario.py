@@ -186,7 +186,8 @@ class Capacity:
 
     over: scenarios of kind run whose loads are scaled and whose budgets must hold. lose: hosts
     that may be lost one at a time ("host:*" is each of them), or empty. users: the load to size
-    for, 0: as the scenarios say. at_most: the largest factor tried.
+    for, 0: as the scenarios say. growth: a load to size for as well, 0: none. at_most: the largest
+    factor tried.
     """
 
     over: tuple[str, ...]
@@ -194,6 +195,7 @@ class Capacity:
     users: float = 0.0
     at_most: float = 16.0
     replications: int = 8
+    growth: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

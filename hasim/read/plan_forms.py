@@ -59,6 +59,7 @@ class CapacityForm(Form):
     over: Names
     lose: list[str] = []
     users: float = Field(0, ge=0, le=1e7)
+    growth: float = Field(0, ge=0, le=1e7)
     at_most: float = Field(16, gt=1, le=1000)
     replications: int = Field(8, ge=2, le=100_000)
 
@@ -90,7 +91,7 @@ def make_sweep(form: SweepForm, wrong: Callable[..., None]) -> Sweep:
 def make_capacity(form: CapacityForm) -> Capacity:
     """The frozen value."""
     over, lose = tuple(form.over), tuple(form.lose)
-    return Capacity(over, lose, form.users, form.at_most, form.replications)
+    return Capacity(over, lose, form.users, form.at_most, form.replications, form.growth)
 
 
 def parse_objective(text: str) -> Objective:

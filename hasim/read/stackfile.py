@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from hasim.errors import Finding, did_you_mean
-from hasim.model import Assumption, Dist, Entry, Host, Link
+from hasim.model import Assumption, Dist, Entry, Host, Link, StatedSize
 from hasim.read.forms import DistField, Duration, Form, FormError, Size, place, problem, validate
 from hasim.read.yaml12 import Node, parse, plain
 from hasim.source import Span
@@ -84,6 +84,15 @@ class PlainForm(Form):
     restart: bool = False
 
 
+class SizeForm(Form):
+    """A row of a capacity table: so many instances, each of that size."""
+
+    instances: int = Field(ge=1, le=10_000)
+    cpus: Cores
+    memory: Size
+    source: str = ""
+
+
 class StackForm(Form):
     """The whole stack.yaml."""
 
@@ -96,6 +105,7 @@ class StackForm(Form):
     versions: dict[Literal["haproxy"], str] = {}
     kernel: dict[str, int | float] = {}
     plain: dict[str, PlainForm] = {}
+    sizes: dict[str, SizeForm] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +135,7 @@ class StackFile:
     versions: Mapping[str, str] = field(default_factory=dict)
     kernel: Mapping[str, float] = field(default_factory=dict)
     plain: tuple[PlainProcess, ...] = ()
+    sizes: tuple[StatedSize, ...] = ()
     assumptions: tuple[Assumption, ...] = ()
     node: Node | None = None
 
@@ -221,6 +232,9 @@ def _stackfile(form: StackForm, node: Node) -> StackFile:
                 place(node, ("plain", n), key=True),
             )
             for n, p in form.plain.items()
+        ),
+        sizes=tuple(
+            StatedSize(n, z.instances, z.cpus, z.memory, z.source) for n, z in form.sizes.items()
         ),
         assumptions=tuple(assumed),
         node=node,

@@ -1,0 +1,58 @@
+"""`hasim capacity`: the review, its folder, its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hasim.cli_plan import Options, Watch, write
+from hasim.errors import Exit
+from hasim.plan import capacity_report
+from hasim.plan.capacity import review
+from hasim.plan.capacity_types import CapacityResult
+from hasim.project import open_project
+
+EXITS = {"pass": Exit.OK, "fail": Exit.BUDGET, "undecided": Exit.UNDECIDED}
+JOURNAL = "journal.jsonl"
+
+
+def run(options: Options) -> Exit:
+    """Review, write capacity.json and the figure, print; 99 if the load asked for does not pass."""
+    watch = Watch(options.quiet)
+    project = open_project(options.scenarios, options.stack)
+    journal = options.out / JOURNAL
+    if options.fresh:
+        journal.unlink(missing_ok=True)
+    result = review(
+        project,
+        options.name,
+        seed=options.seed,
+        jobs=options.jobs,
+        journal=journal,
+        tell=watch.tell,
+        begin=watch.begin,
+        say=watch.say,
+    )
+    save(result, options.out)
+    render = {
+        "text": capacity_report.text,
+        "json": capacity_report.json,
+        "markdown": capacity_report.markdown,
+    }
+    for form, file in options.formats:
+        write(render[form](result), file)
+    return EXITS[result.verdict]
+
+
+def save(result: CapacityResult, folder: Path) -> None:
+    """capacity.json, capacity.md, capacity.txt and capacity.png, each whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {
+        "capacity.json": capacity_report.json(result).encode(),
+        "capacity.md": capacity_report.markdown(result).encode(),
+        "capacity.txt": capacity_report.text(result).encode(),
+        "capacity.png": capacity_report.png(result),
+    }
+    for name, data in files.items():
+        beside = folder / f".{name}.new"
+        beside.write_bytes(data)
+        beside.replace(folder / name)
