@@ -31,6 +31,7 @@ from hasim.workers import Pool, ReplicationBug, warm
 
 CHUNK_S = 0.2  # less work than this at once, and workers wait for it to be handed over
 SPANS = re.compile(r"Span\([^)]*\)")
+Piece = tuple["Trial", str, tuple[int, ...]]  # a trial, its key, replications to simulate
 STACKS = 32  # stacks that a worker keeps; one costs some 0.1 s to make again
 
 
@@ -109,42 +110,62 @@ class Bench:
     ) -> None:
         self._held.__exit__(kind, error, trace)
 
-    def measure(self, wanted: Sequence[tuple[Trial, Sequence[int]]]) -> list[list[Measured]]:
+    def measure(
+        self, wanted: Sequence[tuple[Trial, Sequence[int]]], *, lenient: bool = False
+    ) -> list[list[Measured]]:
         """The replications asked for, per trial and in the order asked; known ones at once.
 
-        InputError if settings make a stack that cannot be read; ReplicationBug names the trial.
+        InputError if settings make a stack that cannot be read; lenient: such a replication is
+        void instead, and `Measured.void` says why. ReplicationBug names the trial.
         """
         keys = [t.key for t, _ in wanted]
-        todo = []
+        todo: list[Piece] = []
         for (one, numbers), key in zip(wanted, keys, strict=True):
             missing = [n for n in dict.fromkeys(numbers) if self._journal.get(key, n) is None]
             todo += [(one, key, part) for part in self._parts(one.scenario, missing)]
             self._wanted += len(numbers)
             self._done += len(numbers) - len(missing)
-        self._run(todo)
+        self._run(self._chunks(todo), lenient)
         found = []
         for (_, numbers), key in zip(wanted, keys, strict=True):
             found.append([m for n in numbers if (m := self._journal.get(key, n)) is not None])
         return found
 
-    def _parts(self, scenario: Scenario, numbers: Sequence[int]) -> list[Sequence[int]]:
+    def _parts(self, scenario: Scenario, numbers: Sequence[int]) -> list[tuple[int, ...]]:
         pace = self._pace_s.get(scenario.name, CHUNK_S)
         size = max(1, min(math.ceil(CHUNK_S / pace), math.ceil(len(numbers) / self._pool.jobs)))
-        return [numbers[i : i + size] for i in range(0, len(numbers), size)]
+        return [tuple(numbers[i : i + size]) for i in range(0, len(numbers), size)]
 
-    def _run(self, todo: list[tuple[Trial, str, Sequence[int]]]) -> None:
-        running: dict[Future, tuple[Trial, str]] = {}
+    def _chunks(self, todo: Sequence[Piece]) -> list[list[Piece]]:
+        """Pieces of one stack that follow each other go to one worker, which has to make that
+        stack only once; as long as there is work for all workers.
+        """
+        chunks: list[list[Piece]] = []
+        most = math.ceil(len(todo) / (4 * self._pool.jobs))
+        for piece in todo:
+            last = chunks[-1] if chunks else []
+            if last and last[0][0].settings == piece[0].settings and len(last) < most:
+                last.append(piece)
+            else:
+                chunks.append([piece])
+        return chunks
+
+    def _run(self, todo: Sequence[list[Piece]], lenient: bool) -> None:
+        running: dict[Future, list[Piece]] = {}
         queue = iter(todo)
         while True:
-            while len(running) < 2 * self._pool.jobs and (next_ := next(queue, None)) is not None:
-                one, key, numbers = next_
-                running[self._pool.submit(measure_some, one, tuple(numbers))] = (one, key)
+            while len(running) < 2 * self._pool.jobs and (chunk := next(queue, None)) is not None:
+                work = [(one, numbers) for one, _, numbers in chunk]
+                running[self._pool.submit(measure_chunk, work, lenient)] = chunk
             if not running:
                 return
             wait(running, return_when=FIRST_COMPLETED)
             for future in [f for f in running if f.done()]:
-                one, key = running.pop(future)
-                self._take(one, key, *future.result())
+                chunk = running.pop(future)
+                for (one, key, _), (measured, elapsed_s) in zip(
+                    chunk, future.result(), strict=True
+                ):
+                    self._take(one, key, measured, elapsed_s)
 
     def _take(self, one: Trial, key: str, measured: Sequence[Measured], elapsed_s: float) -> None:
         for m in measured:
@@ -158,6 +179,24 @@ class Bench:
 
 
 # ---- in a worker -----------------------------------------------------------------------------
+def measure_chunk(
+    work: Sequence[tuple[Trial, tuple[int, ...]]], lenient: bool
+) -> list[tuple[list[Measured], float]]:
+    """`measure_some` of each piece, in their order."""
+    found = []
+    for one, numbers in work:
+        begun = time.perf_counter()
+        try:
+            found.append(measure_some(one, numbers))
+        except InputError as error:
+            if not lenient:
+                raise
+            why = f"cannot be read: {error.findings[0]}"
+            lost = [Measured(n, one.seed, why, 0.0, 0, (), (), math.nan, None, {}) for n in numbers]
+            found.append((lost, time.perf_counter() - begun))
+    return found
+
+
 def measure_some(one: Trial, numbers: Sequence[int]) -> tuple[list[Measured], float]:
     """Simulate replications of a trial; the numbers, and how long it took."""
     begun = time.perf_counter()
