@@ -1,32 +1,55 @@
 """hasim: simulates a highly available stack from its own config files and judges it by budgets.
 
 >>> import hasim as ha
->>> stack = ha.load("models/story-portal")                                    # doctest: +SKIP
->>> project = ha.check("scenarios.yaml")                                      # doctest: +SKIP
->>> verdict = ha.run("scenarios.yaml", ["gateway-crash"], replications=40)    # doctest: +SKIP
+>>> stack = ha.load("models/three-servers")
+>>> run = ha.simulate(stack, "models/three-servers/scenarios.yaml", "crash", replications=5)
+>>> tuned = stack.set({"haproxy.backend.web.*.inter": "500ms"})
+>>> moved = ha.compare(run, ha.simulate(tuned, "models/three-servers/scenarios.yaml", "crash",
+...                                     replications=5))
 
-Everything is imported when it is first used: `import hasim` itself costs nothing.
+docs/api.md says the rest. Everything is imported when it is first used: `import hasim` itself
+costs nothing.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hasim.bind import load_scenarios
+    from hasim.api.review import compare
+    from hasim.api.run import Run, simulate
+    from hasim.api.stack import Stack, load
+    from hasim.errors import HasimError, InputError, Refused
     from hasim.project import check
     from hasim.runner import run
-    from hasim.sim.run import simulate
-    from hasim.stack import load
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "check", "load", "load_scenarios", "run", "simulate"]
+__all__ = [
+    "HasimError",
+    "InputError",
+    "Refused",
+    "Run",
+    "Stack",
+    "__version__",
+    "check",
+    "compare",
+    "load",
+    "run",
+    "simulate",
+]
 
 _HOME = {
+    "HasimError": "hasim.errors",
+    "InputError": "hasim.errors",
+    "Refused": "hasim.errors",
+    "Run": "hasim.api.run",
+    "Stack": "hasim.api.stack",
     "check": "hasim.project",
-    "load": "hasim.stack",
-    "load_scenarios": "hasim.bind",
+    "compare": "hasim.api.review",
+    "load": "hasim.api.stack",
     "run": "hasim.runner",
-    "simulate": "hasim.sim.run",
+    "simulate": "hasim.api.run",
 }
 
 
@@ -39,3 +62,16 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+class _Package(ModuleType):
+    """`compare` and `export` are functions here, and modules too: importing hasim.compare must not
+    put the module in the place of the function. `from hasim.compare import ...` finds the module.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

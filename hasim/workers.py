@@ -42,6 +42,9 @@ class ReplicationBug(SimulationBug):
         return (type(self), (self.text, self.scenario, self.replication))
 
 
+Keep = Callable[["Task", Trace], Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """A scenario as the workers know it."""
@@ -50,14 +53,19 @@ class Task:
     scenario: Scenario
     seed: int
     spool: Path | None = None  # where raw requests go, if they are wanted
+    keep: Keep | None = None  # what comes back instead of the slim trace
+    requests: bool = False  # the trace that `keep` sees holds its raw requests
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some replications of one task. elapsed_s: how long they took (never part of a result)."""
+    """Some replications of one task. elapsed_s: how long they took (never part of a result).
+
+    traces: slim ones, or whatever Task.keep made of them.
+    """
 
     measured: tuple[Measured, ...]
-    traces: tuple[Trace, ...]
+    traces: tuple[Any, ...]
     elapsed_s: float
 
 
@@ -71,11 +79,11 @@ def simulate_chunk(index: int, numbers: Sequence[int]) -> Chunk:
     task = _TASKS[index]
     measured, traces = [], []
     for number in numbers:
-        trace = _replicate(task, number, task.spool is not None)
+        trace = _replicate(task, number, task.requests or task.spool is not None)
         if task.spool is not None:
             _spool(task.spool / spooled(index, number), trace)
         measured.append(measure(task.scenario, task.stack, trace))
-        traces.append(slim(trace))
+        traces.append(task.keep(task, trace) if task.keep else slim(trace))
     return Chunk(tuple(measured), tuple(traces), time.perf_counter() - begun)
 
 
