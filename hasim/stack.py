@@ -186,6 +186,7 @@ def _load(files: Files, env: Mapping[str, str]) -> tuple[Stack | None, list[Find
         call_routes=ways,
         boot_order=order,
         kernel=work.stackfile.kernel,
+        sizes=work.stackfile.sizes,
     )
     stack = _ask_components(stack)
     return stack, list(stack.findings)
