@@ -200,6 +200,27 @@ def paired(a: Sequence[float], b: Sequence[float], error: float) -> Paired:
     return Paired(estimate.mean, estimate.low, estimate.high, correlation, len(x))
 
 
+def unpaired(a: Sequence[float], b: Sequence[float], error: float) -> Estimate:
+    """b - a of two configurations with different luck (Welch's interval); n: the smaller sample.
+
+    A side of one value alone has the interval (-inf, inf). Raises ValueError without values.
+    """
+    x, y = t_interval(a, error), t_interval(b, error)
+    n, mean = min(x.n, y.n), y.mean - x.mean
+    if math.isinf(x.mean) or math.isinf(y.mean):
+        mean = 0.0 if x.mean == y.mean else mean
+        return Estimate(mean, mean, mean, n)
+    if n == 1:
+        return Estimate(mean, -math.inf, math.inf, n)
+    parts = [(float(np.var(v, ddof=1)) / len(v), len(v) - 1) for v in (a, b)]
+    square = sum(v for v, _ in parts)
+    if square == 0.0:
+        return Estimate(mean, mean, mean, n)
+    freedom = square**2 / sum(v**2 / f for v, f in parts)
+    half = t_quantile(1.0 - error, max(math.floor(freedom), 1)) * math.sqrt(square)
+    return Estimate(mean, mean - half, mean + half, n)
+
+
 def bootstrap(
     values: Sequence[float] | np.ndarray,
     statistic: Callable[[np.ndarray], np.ndarray],

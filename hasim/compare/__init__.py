@@ -1,0 +1,177 @@
+"""Compare two runs or two stacks: which files differ, which budgets moved, by how much, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import hasim
+from hasim import stats
+from hasim.causes import explain
+from hasim.compare import changes
+from hasim.compare.rows import (
+    CauseChange,
+    Comparison,
+    Difference,
+    FileChange,
+    KnobChange,
+    Move,
+    ScenarioChange,
+)
+from hasim.compare.sides import Side, of_stack, read_run
+from hasim.model import Stack
+from hasim.plan.trials import Bench, Done, trial
+from hasim.project import Project, open_project, scenario_file
+from hasim.report.redact import redact_all
+from hasim.runner import make_tasks
+from hasim.scenario import Scenario
+from hasim.sim.run import replicate
+from hasim.stack import load
+from hasim.verdict import ScenarioVerdict, Verdict, assemble, decide
+from hasim.verdict_measure import Measured
+
+__all__ = [
+    "CauseChange",
+    "Comparison",
+    "Difference",
+    "FileChange",
+    "KnobChange",
+    "Move",
+    "ScenarioChange",
+    "runs",
+    "stacks",
+]
+
+
+def runs(before: str | Path, after: str | Path) -> Comparison:
+    """Compare two run folders. InputError if one is none.
+
+    Runs under one seed are paired, replication by replication.
+    """
+    return _compared(read_run(Path(before)), read_run(Path(after)))
+
+
+def stacks(
+    before: str | Path,
+    after: str | Path,
+    scenarios: str | Path | None = None,
+    names: Sequence[str] = (),
+    *,
+    seed: int | None = None,
+    jobs: int = 0,
+    tell: Callable[[Done], None] = lambda done: None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Comparison:
+    """Compare two folders of config files; with a scenario file also what they live through.
+
+    Both get the same scenarios (default: all of kind run), the same seed and as many replications
+    as the first look of each. InputError with all that is wrong in a folder or for one of them.
+    """
+    if scenarios is None:
+        loaded = [load(folder) for folder in (before, after)]
+        return _compared(*_sides((before, after), loaded, (None, None)))
+    projects = [open_project(scenarios, folder) for folder in (before, after)]
+    seed = scenario_file(projects[0]).seed if seed is None else seed
+    chosen = [[t.scenario for t in make_tasks(p, names, {}, seed)] for p in projects]
+    with Bench(jobs=jobs, tell=tell, say=say) as bench:
+        say(f"{len(chosen[0])} scenarios on two stacks")
+        wanted = [
+            (trial(_stack(p), s, seed), range(stats.looks(s.replications)[0]))
+            for p, mine in zip(projects, chosen, strict=True)
+            for s in mine
+        ]
+        found = bench.measure(wanted)
+    half = len(chosen[0])
+    verdicts = _verdicts(projects, chosen, (found[:half], found[half:]), seed)
+    return _compared(*_sides((before, after), [_stack(p) for p in projects], verdicts))
+
+
+def _stack(project: Project) -> Stack:
+    assert project.stack is not None
+    return project.stack
+
+
+def _verdicts(
+    projects: Sequence[Project],
+    chosen: Sequence[Sequence[Scenario]],
+    found: Sequence[Sequence[Sequence[Measured]]],
+    seed: int,
+) -> list[Verdict]:
+    """Both judged; the causes of both are those of one replication: the worst of `before`."""
+    worst: dict[str, int] = {}
+    out = []
+    for project, mine, numbers in zip(projects, chosen, found, strict=True):
+        stack = _stack(project)
+        tasks = {
+            t.scenario.name: t.stack for t in make_tasks(project, [s.name for s in mine], {}, seed)
+        }
+        judged: list[ScenarioVerdict] = []
+        for scenario, measured in zip(mine, numbers, strict=True):
+            own = tasks[scenario.name]
+            one = decide(scenario, own, measured)
+            number = worst.setdefault(scenario.name, one.worst)
+            causes = explain(scenario, own, replicate(own, scenario, seed, number))
+            judged.append(replace(one, causes=causes))
+        out.append(assemble(stack, seed, judged, hasim.__version__))
+    return out
+
+
+def _sides(
+    names: Sequence[str | Path], loaded: Sequence[Stack], verdicts: Sequence[Verdict | None]
+) -> list[Side]:
+    """Secrets of both sides are taken out of both."""
+    texts = [{p: _text(Path(s.folder) / p) for p, _ in s.inputs} for s in loaded]
+    merged = {f"{i}/{p}": t for i, side in enumerate(texts) for p, t in side.items()}
+    copies, secrets = redact_all(merged)
+    return [
+        of_stack(
+            str(name),
+            stack,
+            {p: copies[f"{i}/{p}"] for p in texts[i]},
+            sorted(secrets),
+            verdict,
+        )
+        for i, (name, stack, verdict) in enumerate(zip(names, loaded, verdicts, strict=True))
+    ]
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode("utf-8", "surrogateescape")
+
+
+def _compared(before: Side, after: Side) -> Comparison:
+    seeds = None
+    if before.verdict and after.verdict:
+        seeds = (before.verdict["seed"], after.verdict["seed"])
+    return Comparison(
+        before.name,
+        after.name,
+        seeds,
+        tuple(dict.fromkeys([*_notes(before, after), *before.notes, *after.notes])),
+        tuple(changes.files(before, after)),
+        tuple(changes.knobs(before.stack, after.stack)),
+        tuple(changes.scenarios(before, after)),
+    )
+
+
+def _notes(before: Side, after: Side) -> list[str]:
+    """What keeps the two from being compared in full."""
+    out = []
+    a, b = before.verdict, after.verdict
+    if a.get("seed") != b.get("seed"):
+        text = f"seeds {a['seed']} and {b['seed']}: not the same luck, so nothing is paired"
+        out.append(f"{text} and intervals are wider")
+    if a.get("hasim") != b.get("hasim"):
+        out.append(f"hasim {a['hasim']} and {b['hasim']}: a difference may be hasim's own")
+    elif (a.get("run") or {}).get("code_sha256") != (b.get("run") or {}).get("code_sha256"):
+        out.append("not the same source of hasim: a difference may be hasim's own")
+    for one, other, side in ((before, after, before.name), (after, before, after.name)):
+        only = [n for n in one.scenarios if n not in other.scenarios]
+        if only:
+            out.append(f"only in {side}: {', '.join(only)}")
+    for name, s in before.scenarios.items():
+        now = after.scenarios.get(name)
+        if now is not None and s.get("study") != now.get("study"):
+            out.append(f"{name} is a study (`set:`) on one side")
+    return out

@@ -1,0 +1,114 @@
+"""One side of a comparison: a run folder as it was written, or a stack that was just run."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hasim.errors import Finding, InputError
+from hasim.model import Stack
+from hasim.report.json_ import SCHEMA, document
+from hasim.report.redact import scrub
+from hasim.report.runfolder import inside
+from hasim.report.seal import SUMS, broken
+from hasim.stack import load_lenient
+from hasim.verdict import Verdict
+from hasim.verdict_measure import Measured, from_json
+
+REPLICATIONS = "replications.jsonl.gz"
+NEEDED = ("hasim", "seed", "inputs", "scenarios")
+
+
+@dataclass(frozen=True)
+class Side:
+    """verdict: verdict.json as plain values. measured: scenario -> replication -> numbers.
+
+    files: {path: redacted text}; hashes: {path: sha256 of the original}. stack: for its knobs.
+    """
+
+    name: str
+    verdict: Mapping[str, Any]
+    measured: Mapping[str, Mapping[int, Measured]]
+    files: Mapping[str, str]
+    hashes: Mapping[str, str]
+    stack: Stack | None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def scenarios(self) -> dict[str, Mapping[str, Any]]:
+        """Scenarios of the verdict by name."""
+        return {s["name"]: s for s in self.verdict.get("scenarios", ())}
+
+
+def read_run(folder: Path) -> Side:
+    """A run folder. InputError if it is none, or if another version of the format wrote it."""
+    path = folder / "verdict.json"
+    try:
+        verdict = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise _foreign(folder, "it has no verdict.json that can be read") from error
+    if not isinstance(verdict, dict) or verdict.get("schema") != SCHEMA:
+        raise _foreign(folder, f"its verdict.json is not of schema {SCHEMA}")
+    try:
+        hashes = {i["path"]: i["sha256"] for i in verdict["inputs"]}
+        for scenario in verdict["scenarios"]:
+            _ = [scenario[k] for k in ("name", "verdict", "replications", "budgets", "causes")]
+        _ = [verdict[k] for k in NEEDED]
+    except (KeyError, TypeError) as error:
+        raise _foreign(folder, f"its verdict.json has no {error}") from error
+    files = {}
+    for name in hashes:
+        copy = folder / "inputs" / inside(name)
+        if copy.is_file():
+            files[name] = copy.read_bytes().decode("utf-8", "surrogateescape")
+    notes = []
+    measured = _replications(folder / REPLICATIONS)
+    if not measured and verdict["scenarios"]:
+        notes.append(f"{folder}: no {REPLICATIONS}, so differences come from two intervals")
+    if (folder / SUMS).is_file() and (changed := broken(folder)):
+        notes.append(f"{folder} was edited after the run: {', '.join(changed[:3])}")
+    if (verdict.get("run") or {}).get("provisional"):
+        notes.append(f"{folder} is provisional (--quick)")
+    stack, _ = load_lenient(folder / "inputs")
+    if stack is None:
+        notes.append(f"{folder}: its copies do not read as a stack, so knobs are not compared")
+    return Side(str(folder), verdict, measured, files, hashes, stack, tuple(notes))
+
+
+def _foreign(folder: Path, why: str) -> InputError:
+    text = f"'{folder}' is no run folder of hasim: {why}"
+    hint = "`hasim run` writes one; two folders of config files are compared as stacks"
+    return InputError([Finding("error", "HA104", text, None, hint)])
+
+
+def _replications(path: Path) -> dict[str, dict[int, Measured]]:
+    """scenario -> replication -> numbers; empty if the file is not there or not whole."""
+    out: dict[str, dict[int, Measured]] = {}
+    try:
+        for line in gzip.decompress(path.read_bytes()).decode().splitlines():
+            name, fields = json.loads(line)
+            measured = from_json(fields)
+            out.setdefault(name, {})[measured.replication] = measured
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        return {}
+    return out
+
+
+def of_stack(
+    name: str,
+    stack: Stack,
+    files: Mapping[str, str],
+    secrets: Sequence[str],
+    verdict: Verdict | None = None,
+) -> Side:
+    """A stack and, if scenarios were run, what came of it. files: redacted copies."""
+    told = json.loads(scrub(json.dumps(document(verdict)), secrets)) if verdict else {}
+    measured = {
+        s.name: {m.replication: m for m in s.measured}
+        for s in (verdict.scenarios if verdict else ())
+    }
+    return Side(name, told, measured, files, dict(stack.inputs), stack)
