@@ -60,6 +60,8 @@ _PATTERNS = tuple(
 # ${NAME} and $NAME say where a secret comes from and hold none; a default behind :- is one.
 _REFERENCE = re.compile(r"\$\{\w+(?::?\?[^}]*)?\}|\$\w+|\$\(\w+\)")
 _DEFAULT = re.compile(r"\$\{\w+:?[-+](?P<d>[^}]*)\}")
+# names a cluster of etcd and keeps nobody out (etcd manual, "--initial-cluster-token")
+_NO_SECRET = re.compile(r"initial[-_]cluster[-_]token", re.IGNORECASE)
 _PLAIN = {"", "true", "false", "null", "none", "yes", "no", "~", "|", ">", "|-", ">-", HIDDEN}
 # A value as short or as common as this is not looked for elsewhere: `postgres` names a service.
 _COMMON = re.compile(r"[a-z]{1,12}|\d{1,5}|.{0,4}", re.IGNORECASE | re.DOTALL)
@@ -102,6 +104,8 @@ def found(text: str) -> list[tuple[tuple[int, int], str]]:
     for pattern in _PATTERNS:
         for match in pattern.finditer(text):
             start, end = match.span("v")
+            if _NO_SECRET.search(text, match.start(), start):
+                continue
             value = text[start:end]
             if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
                 start, end, value = start + 1, end - 1, value[1:-1]
