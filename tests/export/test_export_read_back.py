@@ -134,9 +134,9 @@ def test_the_diff_of_tuned_timeouts_is_only_the_changed_values() -> None:
     signed = [ln for ln in lines if re.match(r"[+-](?![+-])", ln)]
     assert [ln.split() for ln in signed] == [
         ["-", "timeout", "connect", "5000"],
-        ["+", "timeout", "connect", "500ms"],
+        ["+", "timeout", "connect", "500"],
         ["-", "timeout", "server", "50000"],
-        ["+", "timeout", "server", "3s"],
+        ["+", "timeout", "server", "3000"],
     ]
 
 
