@@ -1,0 +1,381 @@
+"""The steps that put an export into service: what apply.sh runs and hasim.export.rollout simulates.
+
+How a change takes effect decides the step: a reload, a value set in the running process, an edit of
+Patroni's dynamic configuration, a restart, a new container. Followers come before leaders, what
+adds capacity before what takes it away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hasim.export.apply_stack import HostView, Unit, admin_socket, meaning, sha, views
+from hasim.export.base import Deploy
+from hasim.model import Knob
+from hasim.read.yaml12 import parse, plain
+from hasim.source import Span
+
+DRAIN_S = 30  # as in shell/apply.lib.sh
+# Files of the folder that only hasim and people read.
+OURS = ("stack.yaml", "profile.yaml", "scenarios.yaml", "README.md")
+# Data first, what takes users' requests last.
+_ORDER = ("sentinel", "redis", "etcd", "patroni", "postgres", "other", "service", "haproxy")
+_SECRET = ("password", "secret", "token", "passphrase")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step on one host. verb, args: a function of shell/apply.lib.sh and its arguments.
+
+    do, target, with_: the fault that does the same in a simulation; do "": no connection is
+    touched. files: paths that it writes.
+    """
+
+    host: str
+    text: str
+    verb: str
+    args: tuple[str, ...]
+    files: tuple[str, ...] = ()
+    do: str = ""
+    target: str = ""
+    with_: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """All steps by host, in the order of the hosts; notes: what the scripts leave to people."""
+
+    hosts: tuple[HostView, ...]
+    steps: Mapping[str, tuple[Step, ...]]
+    notes: tuple[str, ...]
+
+    @property
+    def all(self) -> list[Step]:
+        """Every step in the order of the rollout."""
+        return [s for steps in self.steps.values() for s in steps]
+
+
+def plan(deploy: Deploy) -> Rollout:
+    """The rollout of a Deploy. Deterministic; reads no file."""
+    hosts = views(deploy)
+    changed = [p for p in sorted({*deploy.texts, *deploy.before})
+               if deploy.texts.get(p) != deploy.before.get(p)]  # fmt: skip
+    work = _Planner(deploy, tuple(hosts), tuple(changed))
+    steps = {view.name: tuple(_Host(work, view).steps()) for view in hosts}
+    written = {f for own in steps.values() for s in own for f in s.files}
+    ours = {*OURS, deploy.scenarios.path.rpartition("/")[2]}
+    for path in changed:
+        if path not in written | work.covered and path not in ours:
+            work.notes.append(f"`{path}` changed; no container of the stack mounts it: by hand")
+    return Rollout(tuple(hosts), steps, tuple(dict.fromkeys(work.notes)))
+
+
+@dataclass
+class _Planner:
+    """What all hosts share."""
+
+    deploy: Deploy
+    hosts: tuple[HostView, ...]
+    changed: tuple[str, ...]
+    notes: list[str] = field(default_factory=list)
+    covered: set[str] = field(default_factory=set)  # by a command instead of by writing the file
+
+    def put(self, path: str) -> tuple[str, str, str]:
+        """PATH OLD NEW for `put`."""
+        return path, sha(self.deploy.before.get(path)), sha(self.deploy.texts.get(path))
+
+    def puts(self, paths: Iterable[str]) -> tuple[str, ...]:
+        return tuple(word for p in paths for word in self.put(p))
+
+    def knobs(self, file: str, prefix: str) -> Iterator[tuple[Knob, str]]:
+        """The changed knobs of a file whose names begin so, each with its new value."""
+        new = {(k.name, _file(k)): k.value for k in self.deploy.stack.knobs}
+        for knob in self.deploy.changed:
+            key = knob.name, _file(knob)
+            if key[1] == file and knob.name.startswith(prefix) and new.get(key) is not None:
+                yield knob, new[key]
+
+    def servers(self, instance: str) -> list[str]:
+        """HOST/BALANCER/BACKEND/SERVER of every line that leads to an instance and whose HAProxy
+        can be told to drain it. Empty if one of them cannot: half a drain moves nobody.
+        """
+        found = []
+        for balancer in self.deploy.stack.balancers:
+            lines = [(b.name, s.name) for b in balancer.backends for s in b.servers
+                     if s.instance == instance]  # fmt: skip
+            if not lines:
+                continue
+            host, container = self.container(balancer.instance)
+            if not container or not admin_socket(balancer, self.deploy.before):
+                return []
+            found += [f"{host}/{container}/{b}/{s}" for b, s in lines]
+        return found
+
+    def container(self, instance: str) -> tuple[str, str]:
+        """(host, container) of an instance; ("", "") if compose does not run it."""
+        for view in self.hosts:
+            for unit in view.units:
+                if unit.instance is not None and unit.instance.name == instance:
+                    return view.name, unit.container
+        return "", ""
+
+    def last(self, kind: str) -> str:
+        """The last instance of a kind in the order of the rollout."""
+        found = [u.instance.name for v in self.hosts for u in v.of_kind(kind) if u.instance]
+        return found[-1] if found else ""
+
+
+def _file(knob: Knob) -> str:
+    if isinstance(knob.origin, Span):
+        return knob.origin.file
+    return knob.insert.file if knob.insert else ""
+
+
+class _Host:
+    """The steps of one host, in their order."""
+
+    def __init__(self, work: _Planner, view: HostView):
+        self.work, self.view, self.deploy = work, view, work.deploy
+
+    def step(self, text: str, verb: str, *args: str, **more: Any) -> Step:
+        return Step(self.view.name, text, verb, args, **more)
+
+    def steps(self) -> Iterator[Step]:
+        yield from self.compose_files()
+        yield from self.started()
+        for kind in ("sentinel", "redis", "patroni", "postgres", "etcd", "prometheus",
+                     "keepalived", "other", "service", "haproxy"):  # fmt: skip
+            for unit in self.view.of_kind(kind):
+                paths = [p for p in self.work.changed if unit.inside(p) and p in self.deploy.texts]
+                if paths and unit.service.name in self.view.old:
+                    yield from getattr(self, f"of_{kind}", self.of_other)(unit, paths)
+        yield from self.recreated()
+        yield from self.removed()
+
+    # ---- compose -----------------------------------------------------------------------------
+    def compose_files(self) -> Iterator[Step]:
+        paths = [p for p in self.work.changed if p in self.view.read or p == ".env"]
+        paths = [p for p in paths if p in self.deploy.texts and self.view.files]
+        if paths:
+            text = f"compose files of {self.view.name}"
+            yield self.step(text, "files", *self.work.puts(paths), files=tuple(paths))
+
+    def started(self) -> Iterator[Step]:
+        for unit in self.view.units:
+            name = unit.service.name
+            if name in self.view.old:
+                continue
+            paths = [p for p in self.work.changed if unit.inside(p) and p in self.deploy.texts]
+            if paths:
+                text = f"files of {name}"
+                yield self.step(text, "files", *self.work.puts(paths), files=tuple(paths))
+            yield self.step(f"{name}: a new container", "start", name, unit.container)
+
+    def recreated(self) -> Iterator[Step]:
+        units = [u for u in self.view.units if u.service.name in self.view.old]
+        units = [u for u in units if meaning(u.service) != meaning(self.view.old[u.service.name])]
+        order = {kind: n for n, kind in enumerate(_ORDER)}
+        for unit in sorted(units, key=lambda u: order.get(u.kind, 5)):
+            yield from self.hand_over(unit)
+            yield self.recreate(unit)
+
+    def recreate(self, unit: Unit) -> Step:
+        name, one = unit.service.name, unit.instance
+        drains = self.work.servers(one.name) if one and one.kind == "service" else []
+        how = ", drained before" if drains else ""
+        args = (name, unit.container, *drains)
+        if not drains or one is None:
+            do = "recreate" if one else ""
+            return self.step(f"{name}: a container with the new settings", "recreate", *args,
+                             do=do, target=one.name if one else "")  # fmt: skip
+        with_ = {"via": "serial", "drain": str(float(DRAIN_S)), "wait": "haproxy-up",
+                 "wait_limit": "120.0", "on_timeout": "stop", "pause": "0.0"}  # fmt: skip
+        text = f"{name}: a container with the new settings{how}"
+        return self.step(text, "recreate", *args, do="rolling-update", target=one.name, with_=with_)
+
+    def removed(self) -> Iterator[Step]:
+        here = {u.service.name for u in self.view.units}
+        for name, service in self.view.old.items():
+            if name not in here:
+                container = service.container_name or f"service:{name}"
+                yield self.step(f"{name}: no longer part of the stack", "remove", name, container)
+
+    def hand_over(self, unit: Unit) -> Iterator[Step]:
+        """Whoever leads lets go before its container does."""
+        if unit.instance is None:
+            return
+        config, name = unit.instance.config, unit.service.name
+        peers = [u for v in self.work.hosts for u in v.of_kind(unit.kind)]
+        if unit.kind == "patroni" and len(peers) > 1:
+            last = self.work.last("patroni") == unit.instance.name
+            yield self.step(
+                f"{name}: hands over if it leads", "patroni_hand_over", *self._patroni(unit),
+                do="switchover" if last else "", target="patroni:leader" if last else "",
+            )  # fmt: skip
+        sentinel = next(iter(self.view.of_kind("sentinel")), None)
+        if unit.kind == "redis" and len(peers) > 1 and sentinel and sentinel.instance:
+            other = sentinel.instance.config
+            yield self.step(
+                f"{name}: hands over if it is the master", "redis_hand_over", unit.container,
+                str(config.port), sentinel.container, str(other.port), other.masters[0].name,
+            )  # fmt: skip
+
+    # ---- one kind of software each -----------------------------------------------------------
+    def of_haproxy(self, unit: Unit, paths: list[str]) -> Iterator[Step]:
+        assert unit.instance is not None
+        main = next(b.file for b in self.deploy.stack.balancers if b.instance == unit.instance.name)
+        if main not in paths:
+            paths = [main, *paths]
+        paths.sort(key=lambda p: p != main)
+        yield self.step(
+            f"{unit.service.name}: reload, after haproxy -c", "haproxy_reload", unit.container,
+            unit.inside(main), *self.work.puts(paths), files=tuple(paths),
+            do="reload", target=unit.instance.name,
+        )  # fmt: skip
+
+    def _hang_up(self, unit: Unit, paths: list[str], check: str) -> Step:
+        assert unit.instance is not None
+        return self.step(
+            f"{unit.service.name}: reload", "hang_up", unit.container, check,
+            *self.work.puts(paths), files=tuple(paths), do="reload", target=unit.instance.name,
+        )  # fmt: skip
+
+    def of_keepalived(self, unit: Unit, paths: list[str]) -> Iterator[Step]:
+        yield self._hang_up(unit, paths, f"keepalived -t -f {unit.inside(paths[0])}")
+
+    def of_prometheus(self, unit: Unit, paths: list[str]) -> Iterator[Step]:
+        checks = []
+        for path in paths:
+            text = self.deploy.texts[path]
+            what = "rules" if re.search(r"^groups:", text, re.MULTILINE) else "config"
+            checks.append(f"promtool check {what} {unit.inside(path)}")
+        yield self._hang_up(unit, paths, " && ".join(checks))
+
+    def of_sentinel(self, unit: Unit, paths: list[str]) -> Iterator[Step]:
+        assert unit.instance is not None
+        for path in paths:
+            prefix = f"sentinel.{unit.instance.name}."
+            for knob, value in self.work.knobs(path, prefix):
+                master, _, name = knob.name[len(prefix) :].rpartition(".")
+                yield self.step(
+                    f"{unit.service.name}: {name} {value}, in the running process",
+                    "sentinel_set", unit.container, str(unit.instance.config.port), master, name,
+                    value, *self.work.put(path), files=(path,),
+                )  # fmt: skip
+            self.work.covered.add(path)
+
+    def of_redis(self, unit: Unit, paths: list[str]) -> Iterator[Step]:
+        assert unit.instance is not None
+        prefix, name = f"redis.{unit.instance.name}.", unit.service.name
+        for path in paths:
+            self.work.covered.add(path)
+            for knob, value in self.work.knobs(path, prefix):
+                key, port = knob.name[len(prefix) :], str(unit.instance.config.port)
+                if knob.effect != "restart":
+                    yield self.step(
+                        f"{name}: {key} {value}, in the running process", "redis_set",
+                        unit.container, port, key, value, *self.work.put(path), files=(path,),
+                    )  # fmt: skip
+                    continue
+                yield from self.hand_over(unit)
+                yield self.step(
+                    f"{name}: {key} {value}, and a restart", "redis_line", unit.container, name,
+                    path, key, value, files=(path,), do="restart", target=unit.instance.name,
+                )  # fmt: skip
+
+    def of_patroni(self, unit: Unit, paths: list[str]) -> Iterator[Step]:
+        assert unit.instance is not None
+        name, config = unit.service.name, unit.inside(paths[0])
+        edits, local = _patroni_changes(self.deploy.before, self.deploy.texts, paths[0])
+        secret = [e for e in edits if any(word in e.lower() for word in _SECRET)]
+        if secret:
+            keys = ", ".join(e.partition("=")[0] for e in secret)
+            self.work.notes.append(f"{keys}: a secret in Patroni's dynamic settings: by hand")
+        edits = [e for e in edits if e not in secret]
+        if edits:
+            yield self.step(
+                f"{name}: {', '.join(edits)}, in Patroni's dynamic configuration", "patroni_dcs",
+                unit.container, config, *edits,
+            )  # fmt: skip
+        puts = self.work.puts(paths)
+        if local:
+            yield self.step(
+                f"{name}: reload", "patroni_reload", *self._patroni(unit, config), *puts,
+                files=tuple(paths), do="reload", target=unit.instance.name,
+            )  # fmt: skip
+        else:
+            yield self.step(f"{name}: its file says the same", "files", *puts, files=tuple(paths))
+        if any(e.startswith("postgresql.parameters.") for e in edits) or local:
+            yield self.step(
+                f"{name}: a restart of PostgreSQL, if one is pending", "patroni_restart",
+                *self._patroni(unit, config),
+            )  # fmt: skip
+
+    def _patroni(self, unit: Unit, config: str = "") -> tuple[str, ...]:
+        """CONTAINER CONFIG SCOPE MEMBER."""
+        assert unit.instance is not None
+        own = unit.instance.config
+        if not config:
+            words = [w for w in unit.service.words if w.endswith((".yml", ".yaml"))]
+            config = words[-1] if words else ""
+        return unit.container, config, own.scope, own.name
+
+    def of_postgres(self, unit: Unit, paths: list[str]) -> Iterator[Step]:
+        assert unit.instance is not None
+        prefix = f"postgres.{unit.instance.name}."
+        for path in paths:
+            for knob, value in self.work.knobs(path, prefix):
+                key, how = knob.name[len(prefix) :], knob.effect
+                how = "restart" if how == "restart" else "reload"
+                yield self.step(
+                    f"{unit.service.name}: {key} {value}, and a {how}", "alter_system",
+                    unit.container, unit.service.name, key, value, how, *self.work.put(path),
+                    files=(path,), do=how, target=unit.instance.name,
+                )  # fmt: skip
+
+    def of_other(self, unit: Unit, paths: list[str]) -> Iterator[Step]:
+        """A file that a container mounts, read when it starts."""
+        one = unit.instance
+        yield self.step(
+            f"{unit.service.name}: a restart", "restart", unit.service.name, unit.container,
+            *self.work.puts(paths), files=tuple(paths), do="restart" if one else "",
+            target=one.name if one else "",
+        )  # fmt: skip
+
+
+def _patroni_changes(
+    before: Mapping[str, str], after: Mapping[str, str], path: str
+) -> tuple[list[str], bool]:
+    """(NAME=VALUE of what changed below bootstrap.dcs, whether anything else changed)."""
+    old, new = (_yaml(texts.get(path, "")) for texts in (before, after))
+    a, b = (dict(_flat(_dcs(tree))) for tree in (old, new))
+    gone = [f"{key}=null" for key in a if key not in b]
+    edits = [f"{key}={value}" for key, value in b.items() if a.get(key) != value]
+    for tree in (old, new):
+        if isinstance(tree.get("bootstrap"), dict):
+            tree["bootstrap"].pop("dcs", None)
+    return [*edits, *gone], old != new
+
+
+def _yaml(text: str) -> dict[str, Any]:
+    node, _ = parse(text.encode("utf-8", "surrogateescape"), "patroni.yml")
+    tree = plain(node) if node else None
+    return tree if isinstance(tree, dict) else {}
+
+
+def _dcs(tree: Mapping[str, Any]) -> Any:
+    bootstrap = tree.get("bootstrap")
+    return bootstrap.get("dcs") or {} if isinstance(bootstrap, dict) else {}
+
+
+def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from _flat(value, f"{prefix}{key}.")
+    elif isinstance(tree, bool) or tree is None:
+        yield prefix.rstrip("."), {True: "true", False: "false", None: "null"}[tree]
+    else:
+        yield prefix.rstrip("."), str(tree)
