@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from hasim.causes_alerts import alert_causes, loss_causes
 from hasim.causes_data import failover_causes
 from hasim.causes_requests import waits
-from hasim.causes_rotation import detection, return_to_rotation
+from hasim.causes_rotation import detection, return_to_rotation, shared_checks
 from hasim.causes_text import Cause, of_mark, place
 from hasim.metrics_view import View
 from hasim.model import Stack
@@ -35,7 +35,7 @@ def explain(scenario: Scenario, stack: Stack, trace: Trace) -> tuple[Cause, ...]
         out += failover_causes(view, fault)
     out += [*loss_causes(view), *alert_causes(view)]
     for fault in view.faults:
-        out += detection(view, fault)
+        out += [*detection(view, fault), *shared_checks(view, fault)]
     out += waits(view)
     for fault in view.faults:
         if math.isnan(fault.repair_s):

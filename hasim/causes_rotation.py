@@ -222,6 +222,82 @@ def _never_down(view: View, server: Server, fault: FaultSpan) -> Cause:
     return Cause(text + note, span=span, seconds=stay)
 
 
+# ---- checks that ask others --------------------------------------------------------------------
+def shared_checks(view: View, fault: FaultSpan) -> Iterator[Cause]:
+    """Healthy servers that went DOWN because their health URL asks what the fault hit."""
+    lines = server_lines(view)
+    found: dict[tuple[str, str, str, str], dict[str, Mark]] = {}
+    for mark in _downs(view, fault):
+        balancer, server = lines.get(server_name(mark), ("", None))
+        if server is None or server.check is None or OBSERVED in mark.detail:
+            continue
+        asked = _asked(view, fault, server)
+        if asked and not _hit(view, fault, server.instance):
+            backend = server_name(mark).rpartition("/")[0]
+            key = (mark.component or balancer, backend, server.check.url, asked)
+            found.setdefault(key, {}).setdefault(server.name, mark)
+    for (balancer, backend, url, asked), downs in found.items():
+        first = next(iter(downs.values()))
+        check = lines[server_name(first)][1].check
+        assert check is not None
+        span, note = place(check.where, "url", "kind", fallback=of_mark(first))
+        times = [m.t_s - fault.start_s for m in downs.values()]
+        when = f"{min(times):.1f} to {max(times):.1f} s" if len(times) > 1 else f"{times[0]:.1f} s"
+        text = f"{balancer} took {', '.join(downs)} of {backend} out {when} after the fault"
+        text += (
+            f", alive as {'they were' if len(downs) > 1 else 'it was'}: {url} asks {asked}{note}"
+        )
+        empty_s = _empty_s(view, balancer, backend, fault)
+        text += f"; no server of {backend} was left for {empty_s:.1f} s" if empty_s else ""
+        yield Cause(text, span, empty_s or max(times))
+
+
+def _downs(view: View, fault: FaultSpan) -> list[Mark]:
+    """DOWN rows between this fault and the next one, while it lasts."""
+    later = [f.start_s for f in view.faults if f.start_s > fault.start_s]
+    until = min([*later, fault.repair_s], default=math.inf)
+    until = math.inf if math.isnan(until) else until
+    return [
+        m for m in view.trace.timeline if DOWN.match(m.event) and fault.start_s <= m.t_s < until
+    ]
+
+
+def _asked(view: View, fault: FaultSpan, server: Server) -> str:
+    """What the server's health URL asks of others, as `database, store`: what was hit, if known."""
+    instance, check = view.instances.get(server.instance), server.check
+    service = next(
+        (s for s in view.stack.services if instance is not None and s.name == instance.service),
+        None,
+    )
+    if service is None or check is None:
+        return ""
+    needs = next((h.needs for h in service.health if h.url == check.url.split("?")[0]), ())
+    hit = view.hit(fault)
+    names = {
+        name
+        for i in view.stack.instances
+        if hit & {i.name, i.inside, i.host, i.compose_service}
+        for name in (i.name, i.service, i.inside)
+    }
+    struck = [n for n in needs if n in names]
+    return ", ".join(struck or needs)
+
+
+def _empty_s(view: View, balancer: str, backend: str, fault: FaultSpan) -> float:
+    """How long the backend had no server at all, the first time after the fault; else 0."""
+    empty = f"backend {backend} has no server available!"
+    since = math.inf
+    for mark in view.trace.timeline:
+        if mark.component != balancer or mark.t_s < fault.start_s:
+            continue
+        if mark.event == empty:
+            since = min(since, mark.t_s)
+        mine = server_name(mark).startswith(f"{backend}/") and UP.match(mark.event)
+        if mine and mark.t_s >= since:
+            return mark.t_s - since
+    return view.trace.duration_s - since if math.isfinite(since) else 0.0
+
+
 # ---- return ----------------------------------------------------------------------------------
 def return_to_rotation(view: View, fault: FaultSpan) -> list[Cause]:
     """How long after the repair each server took part again, or why it never did."""

@@ -174,3 +174,19 @@ def test_a_rolling_update_counts_from_each_servers_own_turn() -> None:
     assert update((150.0, drain), (154.0, ready))[0].startswith(
         "l09-1 stayed in rotation 1.0 s after its drain was ended, before it listened: inter 2000"
     )
+
+
+def test_a_check_that_asks_a_shared_database_takes_every_healthy_server_out() -> None:
+    from hasim.causes import explain
+    from hasim.project import open_project
+    from hasim.sim.run import replicate
+
+    project = open_project("models/health-checks/scenarios.yaml")
+    assert project.file is not None and project.stack is not None
+    [blip] = [s for s in project.file.scenarios if s.name == "shared-redis-blip"]
+    found = explain(blip, project.stack, replicate(project.stack, blip, project.file.seed, 0))
+    [cause] = [c for c in found if "/health/ready asks store" in c.text]
+    assert cause.text.startswith("haproxy took app-1, app-2, app-3 of ready out")
+    assert "no server of ready was left for" in cause.text
+    assert str(cause.span) == "haproxy.cfg:26:20"
+    assert not any("of live out" in c.text or "of shallow out" in c.text for c in found)
