@@ -13,7 +13,7 @@ from pathlib import Path
 from hasim.errors import Finding, InputError, did_you_mean
 from hasim.model import Stack
 from hasim.read.scenarios import read_scenarios
-from hasim.scenario import Budget, FlowStep, Load, Scenario, ScenarioFile, Sweep
+from hasim.scenario import Budget, Capacity, FlowStep, Load, Scenario, ScenarioFile, Sweep
 from hasim.source import Span
 from hasim.stack import knobs_named, load
 from hasim.targets import resolve
@@ -54,9 +54,15 @@ def _error(found: list[Finding], text: str, span: Span | None, hint: str = "") -
 def _scenario(scenario: Scenario, stack: Stack, found: list[Finding]) -> Scenario:
     if isinstance(scenario.plan, Sweep):
         _knobs([name for name, _ in scenario.plan.knobs], stack, scenario.span, found)
+    hosts = [h.name for h in stack.hosts]
+    if isinstance(scenario.plan, Capacity):
+        for target in scenario.plan.lose:
+            name = target.removeprefix("host:")
+            if name not in ("*", *hosts):
+                hint = did_you_mean(name, hosts)
+                _error(found, f"host '{name}' is not defined", scenario.span, hint)
     if scenario.kind != "run":
         return scenario
-    hosts = [h.name for h in stack.hosts]
     for fault in scenario.faults:
         for target in fault.between or (fault.target,):
             found += resolve(stack, target, fault.do, fault.span)[1]

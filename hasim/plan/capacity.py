@@ -8,20 +8,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hasim.errors import Finding, InputError, did_you_mean
+from hasim.errors import Finding, InputError
 from hasim.model import Stack
 from hasim.plan.capacity_load import INCIDENTS, by_users
 from hasim.plan.capacity_probe import Probe, Prober, peak, reference
 from hasim.plan.capacity_search import STEP, largest, rung
-from hasim.plan.capacity_types import Boundary, CapacityResult, Sizing
+from hasim.plan.capacity_types import Boundary, CapacityResult, Limit, Sizing
 from hasim.plan.sizing import Sizer
 from hasim.plan.sizing_table import table
 from hasim.plan.trials import Bench, Done
-from hasim.project import Project, planned
+from hasim.project import Project, planned, scenario_file
 from hasim.scenario import Capacity, Scenario
 
 SEARCH = 2  # replications per probe of the search
@@ -42,18 +42,19 @@ def review(
 ) -> CapacityResult:
     """The answer for the capacity scenario of that name; the same bytes for any `jobs`.
 
-    InputError for a scenario or host that is not there, or if the stack does not boot.
+    InputError for a scenario that is not there, or if nothing could be judged.
     """
     chosen, over = planned(project, name, "capacity")
     plan, stack = chosen.plan, project.stack
-    assert isinstance(plan, Capacity) and stack is not None and project.file is not None
+    assert isinstance(plan, Capacity)
+    assert stack is not None
     lost = _lost(plan, stack, over, chosen)
     first = reference(over)
     asked = plan.users or peak(first)
     bases = {s.name: peak(s) * asked / peak(first) if s.faults else asked for s in over}
     bases = {s.name: bases[s.name] if by_users(s.load) == by_users(first.load) else peak(s)
              for s in over}  # fmt: skip
-    seed = project.file.seed if seed is None else seed
+    seed = scenario_file(project).seed if seed is None else seed
     with Bench(jobs, journal, tell, say) as bench:
         prober = Prober(bench, stack, over, bases, asked, seed)
         hunt = _Hunt(prober, plan, asked, by_users(first.load))
@@ -62,10 +63,14 @@ def review(
         for host in lost:
             begin(f"{name}: the largest load without {host}")
             found.append(hunt.boundary(host, hunt.last))
-        sizings = []
+        sizings: list[Sizing] = []
+        known: Sequence[Probe] = list(hunt.good.values())
+        hopeless = tuple(b.lost for b in found[1:] if b.users == 0)  # whatever the sizes
+        states = tuple(b.lost for b in found if b.lost not in hopeless)
         for users in [asked, plan.growth] if plan.growth else [asked]:
             begin(f"{name}: what {users:g} {'users' if hunt.whole else 'iterations/s'} need")
-            sizings.append(_sized(prober, users, ("", *lost), plan))
+            sizing, known = _sized(prober, users, states, plan, known)
+            sizings.append(replace(sizing, not_survived=hopeless))
     return CapacityResult(
         name=name,
         doc=chosen.doc,
@@ -76,6 +81,7 @@ def review(
         asked=asked,
         growth=plan.growth,
         over=tuple(s.name for s in over),
+        limits=tuple(_limits(over)),
         replications=plan.replications,
         verdict=_verdict(found, asked),
         boundaries=tuple(found),
@@ -88,34 +94,27 @@ def review(
 def _lost(
     plan: Capacity, stack: Stack, over: Sequence[Scenario], chosen: Scenario
 ) -> tuple[str, ...]:
-    """Hosts that may be lost; InputError if there is no such host, or nothing to judge them by."""
-    names, found = [h.name for h in stack.hosts], []
-    wanted: dict[str, None] = {}
-    for text in plan.lose:
-        host = text.removeprefix("host:")
-        if host != "*" and host not in names:
-            hint = did_you_mean(host, names) or f"hosts: {', '.join(names)}"
-            message = f"host '{host}' is not defined"
-            found.append(Finding("error", "HA104", message, chosen.span, hint))
-        wanted.update(dict.fromkeys(names if host == "*" else [host]))
+    """Hosts that may be lost, in the stack's order; InputError if nothing is left to judge."""
+    wanted = {text.removeprefix("host:") for text in plan.lose}
     if wanted and all(s.faults for s in over):
         message = "with a host lost there is nothing to judge: every scenario of `over` has faults"
         hint = "add one without faults, or leave `lose` out"
-        found.append(Finding("error", "HA104", message, chosen.span, hint))
-    if found:
-        raise InputError(found)
-    return tuple(h for h in names if h in wanted)
+        raise InputError([Finding("error", "HA104", message, chosen.span, hint)])
+    return tuple(h.name for h in stack.hosts if wanted & {"*", h.name})
 
 
 @dataclass
 class _Hunt:
-    """The search for boundaries. last: the step that the latest one found."""
+    """The search for boundaries. last: the step that the latest one found; good: by lost host, the
+    probe of the largest load that passes.
+    """
 
     prober: Prober
     plan: Capacity
     asked: float
     whole: bool
     last: int = 0
+    good: dict[str, Probe] = field(default_factory=dict)
 
     def users(self, step: int) -> float:
         """The load of a step."""
@@ -153,6 +152,8 @@ class _Hunt:
         users = self.users(low) if low is not None else 0.0
         bad = probe(high, many) if high is not None else None
         good = probe(low, many) if low is not None else None
+        if good is not None:
+            self.good[lost] = good
         return Boundary(
             lost=lost,
             users=users,
@@ -172,12 +173,29 @@ def _note(low: int | None, high: int | None, most: float, least: float) -> str:
     return f"every load up to {most:g} passes" if high is None else ""
 
 
-def _sized(prober: Prober, users: float, states: Sequence[str], plan: Capacity) -> Sizing:
-    sizer = Sizer(prober, users, states, plan.replications)
+def _sized(
+    prober: Prober, users: float, states: Sequence[str], plan: Capacity, known: Sequence[Probe]
+) -> tuple[Sizing, Sequence[Probe]]:
+    """What that load needs, and the probes from which a larger one may be guessed."""
+    least = 2 if plan.lose else 1
+    sizer = Sizer(prober, users, states, plan.replications, known, least)
     needed = sizer.run()
-    counts = {n: a.instances for n, a in needed.amounts.items() if n in sizer.knobs}
     broken = prober.broken(needed.probe) if needed.probe is not None else None
-    return table(prober.stack, sizer.stack(counts), users, needed, sizer.names, broken)
+    after = sizer.stack(needed.counts)
+    return table(prober.stack, after, users, needed, sizer.names, broken), needed.probes
+
+
+def _limits(over: Sequence[Scenario]) -> Iterator[Limit]:
+    """Budgets of the two metrics that the figure shows, the strictest of each."""
+    for metric, aggregate in (("http_req_duration", "p(99)"), ("http_req_failed", "rate")):
+        asked = [
+            b.threshold.limit
+            for s in over
+            for b in s.budgets
+            if b.name == metric and b.threshold.text.startswith(aggregate)
+        ]
+        if asked:
+            yield Limit(metric, aggregate, min(asked))
 
 
 def _verdict(found: Sequence[Boundary], asked: float) -> str:
@@ -206,4 +224,7 @@ def _notes(over: Sequence[Scenario], lost: Sequence[str], stack: Stack) -> list[
         out.append(f"{', '.join(studies)}: a study, its `set:` is in force")
     if any(i.kind == "haproxy" for i in stack.instances):
         out.append("HAProxy, etcd, Sentinel and keepalived use no CPU in the simulation")
+    out.append(
+        "memory is what profile.yaml says of processes, connections and requests: data on top"
+    )
     return out

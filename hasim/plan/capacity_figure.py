@@ -1,9 +1,8 @@
-"""The picture of a capacity result: what the load does, and what each service is given and needs."""
+"""The picture of a capacity result: what the load does, what services are given and need."""
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hasim.plan.capacity_types import CapacityResult, Sizing
 from hasim.report import style
@@ -35,35 +34,37 @@ def _loads(result: CapacityResult, above: Axes, below: Axes) -> None:
     names = ["all hosts", *(f"without {b.lost}" for b in result.boundaries[1:])]
     for i, (boundary, name) in enumerate(zip(result.boundaries, names, strict=True)):
         hue = style.CYCLE[i % len(style.CYCLE)]
+        look: dict[str, Any] = {"color": hue, "marker": "o", "ms": 3, "lw": 1.2, "label": name}
         x = [p.users for p in boundary.points]
-        p99 = [p.p99_s * 1000 for p in boundary.points]
-        above.plot(x, p99, color=hue, marker="o", ms=3, lw=1.2, label=name)
-        below.plot(x, [p.failed * 100 for p in boundary.points], color=hue, marker="o", ms=3, lw=1.2)
+        above.plot(x, [p.p99_s * 1000 for p in boundary.points], **look)
+        below.plot(x, [p.failed * 100 for p in boundary.points], **look)
         for ax in (above, below):
             ax.axvline(boundary.users, color=hue, lw=0.8, ls=":")
     for ax in (above, below):
         ax.axvline(result.asked, color=style.INK, lw=0.8, ls="--")
-        if result.growth:
-            ax.axvline(result.growth, color=style.QUIET, lw=0.8, ls="--")
-        ax.set_xscale("log")
+        ax.set_xlim(left=0)
         ax.set_xlabel(f"{result.unit} (dashed: asked for; dotted: largest that passes)")
+    limits = {limit.metric: limit.limit for limit in result.limits}
     if any(p.p99_s > 0 for b in result.boundaries for p in b.points):
         above.set_yscale("log")
+    _limit(above, limits.get("http_req_duration", 0.0) * 1000)
+    below.set_yscale("symlog", linthresh=0.1)
+    _limit(below, limits.get("http_req_failed", 0.0) * 100)
     above.set_ylabel("p99 (ms)")
     below.set_ylabel("failed (%)")
-    below.set_yscale("symlog", linthresh=0.1)
-    below.set_ylim(bottom=0)
-    above.legend(loc="upper left")
-    for metric, ax, factor in (("http_req_duration", above, 1000), ("http_req_failed", below, 100)):
-        limit = _limit(result, metric)
-        if math.isfinite(limit):
-            ax.axhline(limit * factor, color=style.FAILED, lw=0.8)
+    below.set_ylim(bottom=0, top=max(1.0, below.get_ylim()[1]))
+    for ax in (above, below):
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(lambda value, place: "")
+    above.legend(loc="best")
 
 
-def _limit(result: CapacityResult, metric: str) -> float:
-    """The budget of a metric, if it is the one that breaks anywhere."""
-    hits = [b.first_broken for b in result.boundaries if b.first_broken is not None]
-    return next((h.limit for h in hits if h.metric == metric), math.nan)
+def _limit(ax: Axes, limit: float) -> None:
+    """The budget, where there is one."""
+    if limit > 0:
+        ax.axhline(limit, color=style.INK, lw=1.0)
+        place = ax.get_yaxis_transform()
+        ax.text(0.99, limit, "budget ", transform=place, ha="right", va="bottom", fontsize=8)
 
 
 def _bars(sizing: Sizing, ax: Axes, what: str, result: CapacityResult) -> None:

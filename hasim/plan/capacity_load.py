@@ -5,10 +5,10 @@ windows of its utilisation budgets need: users who arrive over some seconds load
 plateau does, a crowd that starts in one instant does not. A scenario with faults keeps its
 timeline, because its faults have their times in it; only its level changes.
 
-A lost host loses power in the first second, while nobody is there, and stays off. What notices
-losses (checks, Sentinel, Patroni, VRRP) has `recover_within` to settle, then the users come. So the
-failover itself is no part of the judgement (scenarios with faults are for that), but everything
-that it leaves behind is: who is primary now, which pool is smaller, who serves alone.
+A lost host loses power half a minute after the stack came up, while nobody is there, and stays off.
+What notices losses (checks, Sentinel, Patroni, VRRP) has `recover_within` to settle, then the users
+come. So the failover itself is no part of the judgement (scenarios with faults are for that), but
+everything that it leaves behind is: who is primary now, which pool is smaller, who serves alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hasim.verdict_rows import PER_INCIDENT
 
 RAMP_S = 10.0
 WINDOW_S = 60.0  # of utilisation, unless a budget says `over`
-LOST_AT_S = 1.0
+LOST_AT_S = 30.0  # Patroni has named its synchronous standby by then
 # Metrics of the failover itself, which is over when the users come.
 INCIDENTS = (PER_INCIDENT - {"oom_kills"}) | {"availability", "error_budget", "probe_load"}
 
@@ -45,9 +45,9 @@ def at_level(scenario: Scenario, to: float, lost: str = "") -> Scenario:
         assert not lost
         return replace(scenario, load=_scaled(scenario.load, to / level(scenario.load)))
     window_s = _window_s(scenario)
-    settle_s = math.ceil(scenario.recover_within_s / window_s) * window_s if lost else 0.0
+    settle_s = math.ceil((LOST_AT_S + scenario.recover_within_s) / window_s) * window_s
     hold_s = 2 * window_s - RAMP_S
-    stages = ((RAMP_S, to), (hold_s, to))
+    stages: tuple[tuple[float, float], ...] = ((RAMP_S, to), (hold_s, to))
     load = _scaled(scenario.load, to / level(scenario.load))
     kind = "ramping-vus" if by_users(load) else "ramping-arrival-rate"
     stages = ((settle_s, 0.0), *stages) if lost else stages

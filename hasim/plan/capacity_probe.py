@@ -139,9 +139,7 @@ class Prober:
         for lost in states:
             stack = self.stack_with(settings)
             names = [i.name for i in stack.instances if i.service]
-            scenarios = [
-                replace(s, replications=replications) for s in self.scenarios(users, lost)
-            ]
+            scenarios = [replace(s, replications=replications) for s in self.scenarios(users, lost)]
             made[lost] = (stack, names, scenarios)
             for s in scenarios:
                 one = trial(self.stack, with_gauges(s, names), self.seed, settings)
@@ -303,8 +301,6 @@ def _worst(measured: Sequence[Measured], of: tuple[str, str]) -> float:
 def _mean(measured: Sequence[Measured], metric: str, aggregate: str) -> float:
     seen = [v for m in measured if (v := m.summary.get((metric, (), aggregate))) is not None]
     return sum(seen) / len(seen) if seen else math.nan
-
-
 
 
 def reference(over: Sequence[Scenario]) -> Scenario:

@@ -22,8 +22,8 @@ HEADS = ("service", "given", "needed", "recommended", "judgement")
 def json(result: CapacityResult) -> str:
     """`capacity.json`, schema 1 (docs/capacity.md)."""
     made = asdict(result)
-    for boundary, found in zip(made["boundaries"], result.boundaries, strict=True):
-        boundary["lost"] = found.lost or None
+    for boundary in made["boundaries"]:
+        boundary["lost"] = boundary["lost"] or None
     for sizing, found in zip(made["sizings"], result.sizings, strict=True):
         sums = {w: totals(found.sizes, w) for w in ("given", "needed", "recommended")}
         sizing["totals"] = {w: {"cores": c, "memory_bytes": m} for w, (c, m) in sums.items()}
@@ -101,6 +101,8 @@ def amount(of: Amount | None) -> str:
     """`3 x 2 cores, 1 GiB`."""
     if of is None:
         return "-"
+    if not (of.cores or of.memory_bytes):
+        return f"{of.instances} x no limit"
     cores = f"{of.cores:g} cores" if of.cores else "no limit"
     return f"{of.instances} x {cores}, {memory(of.memory_bytes) if of.memory_bytes else 'no limit'}"
 
@@ -114,8 +116,12 @@ def verdict(result: CapacityResult) -> str:
     """The answer in one sentence."""
     asked = f"{load(result.asked)} {result.unit}"
     worst = min(result.boundaries, key=lambda b: b.users)
+    more = ""
+    if result.growth:
+        kept = "is" if worst.users >= result.growth else "is not"
+        more = f"; the growth to {load(result.growth)} {kept}"
     if result.verdict == "pass":
-        return f"pass: {asked} are carried, {state(worst.lost)} up to {load(worst.users)}"
+        return f"pass: {asked} are carried, {state(worst.lost)} up to {load(worst.users)}" + more
     if result.verdict == "undecided":
         return f"undecided: whether {asked} are carried cannot be shown, {state(worst.lost)}"
     fails = next(b for b in result.boundaries if b.fails_at <= result.asked)
@@ -133,10 +139,17 @@ def _rows(sizing: Sizing) -> list[tuple[str, ...]]:
 
 
 def _met(sizing: Sizing) -> str:
+    if sizing.not_survived:
+        names = ", ".join(sizing.not_survived)
+        return f"{_proof(sizing)} (without {names} no load passes, whatever the sizes)"
+    return _proof(sizing)
+
+
+def _proof(sizing: Sizing) -> str:
     if not sizing.met:
-        return "no sizes were found that keep the budgets"
-    extra = "the recommended ones" if sizing.recommended_met else "not so the recommended ones"
-    return f"simulated with exactly the needed limits, which keep every budget; {extra} too"
+        return "by the utilisation law alone: on these hosts no replicas keep the budgets"
+    extra = "so do" if sizing.recommended_met else "not so"
+    return f"simulated: the needed limits keep every budget, {extra} the recommended ones"
 
 
 def _loads(result: CapacityResult) -> list[tuple[str, ...]]:

@@ -40,6 +40,15 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """A budget that Points can be held against."""
+
+    metric: str
+    aggregate: str
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
 class Boundary:
     """The largest load that passes, with every host (lost "") or after losing one.
 
@@ -135,8 +144,11 @@ class Left:
 class Sizing:
     """What the stack needs for one load.
 
-    met: the budgets hold with exactly the needed sizes, with every host and after every loss;
-    recommended_met: likewise with the recommended ones. missing: what is short, "" if nothing.
+    met: the budgets hold with exactly the needed sizes, with every host and after every loss, as
+    simulated; if not, the sizes are by the utilisation law alone and `broken` says what breaks on
+    the hosts that are there. recommended_met: likewise with the recommended ones. missing: what
+    the hosts lack, in words. not_survived: hosts without which no load at all passes; the sizes are
+    for the other cases.
     """
 
     users: float
@@ -147,6 +159,7 @@ class Sizing:
     left: tuple[Left, ...]
     missing: tuple[str, ...]
     broken: Broken | None = None
+    not_survived: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +179,7 @@ class CapacityResult:
     asked: float
     growth: float
     over: tuple[str, ...]
+    limits: tuple[Limit, ...]
     replications: int
     verdict: str
     boundaries: tuple[Boundary, ...]

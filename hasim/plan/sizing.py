@@ -2,7 +2,9 @@
 
 First replicas, every process as wide as its workers allow: fewer and fewer, judged by simulation.
 Then cores and memory by the utilisation law from what that simulation used, then a simulation with
-exactly these limits, which decides; what it breaks gets more until it holds.
+exactly these limits, which decides; what it breaks gets more until it holds. Where no number of
+replicas keeps the budgets because the hosts themselves are full, the law alone has to answer, from
+what the largest load that passes used; such sizes are said to be unproved.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ FEW = 2  # replications while searching
 ROUNDS = 12  # of giving more
 MORE = 1.25
 MOST_REPLICAS = 32
+FULL = 0.85  # of a host's cores: more processes would only share them
 # Sizes that people write into compose files.
 CORES = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
 MIB = (64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 32768)
@@ -34,8 +37,9 @@ MIB = (64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12
 class Needed:
     """What keeps the budgets. amounts and recommended: by group; only of groups that were sized.
 
-    met, recommended_met: whether simulation confirmed them. use: (cores in the busiest minute,
-    bytes) of the busiest member. probe: the one that broke, if not met.
+    met, recommended_met: whether simulation confirmed them; else they are by the law alone. use:
+    (cores in the busiest minute, bytes) of the busiest member. probe: the one that broke, if not
+    met. probes: what `use` was read from, one per state, for the next larger load.
     """
 
     amounts: Mapping[str, Amount]
@@ -44,6 +48,8 @@ class Needed:
     met: bool
     recommended_met: bool
     probe: Probe | None
+    probes: tuple[Probe, ...]
+    counts: Mapping[str, int]  # of what is recommended
 
 
 def cores_needed(minute: float, second: float, target: float) -> float:
@@ -75,11 +81,32 @@ def memory_recommended(needed: int) -> int:
     return next((m << 20 for m in MIB if m << 20 >= wanted), math.ceil(wanted / 2**30) << 30)
 
 
+def instances_needed(alive: int, hosts: int) -> int:
+    """The least number of which `alive` are left when one of the hosts that share them is lost.
+
+    >>> instances_needed(2, hosts=3), instances_needed(4, hosts=2), instances_needed(4, hosts=0)
+    (3, 8, 4)
+    """
+    if hosts < 2:
+        return alive
+    return next(n for n in range(alive, 3 * alive + 2) if n - math.ceil(n / hosts) >= alive)
+
+
 class Sizer:
     """Sizes one stack for one load. states: "" and the hosts that may be lost."""
 
-    def __init__(self, prober: Prober, users: float, states: Sequence[str], replications: int):
+    def __init__(
+        self,
+        prober: Prober,
+        users: float,
+        states: Sequence[str],
+        replications: int,
+        known: Sequence[Probe] = (),
+        least: int = 1,
+    ):
         self.prober, self.users, self.states = prober, users, states
+        self.known = known  # probes of a smaller load that passed
+        self.least = least  # replicas to recommend: one alone is lost with its host
         self.replications = replications
         self.few = min(FEW, replications)
         self.names = loaded(prober.stack, prober.over)
@@ -154,25 +181,88 @@ class Sizer:
     def run(self) -> Needed:
         """Replicas, then limits, then a margin."""
         counts, met = self.enough(self.given_counts())
-        if met:
-            counts = self.fewest(counts)
+        if not met:
+            return self.unproved(self.tried(counts, self.wide(counts), self.few))
+        counts = self.fewest(counts)
         probes = self.tried(counts, self.wide(counts), self.few)
-        amounts = self.law(counts, probes)
-        failed: Probe | None = probes[-1]
-        if met:
-            amounts, failed = self.confirmed(counts, amounts)
-        recommended = {
-            g.name: replace(
-                amounts[g.name],
+        amounts, failed = self.confirmed(counts, self.law(counts, probes))
+        more = {name: max(n, self.least) for name, n in counts.items()}
+        recommended = self.rounded(more, amounts)
+        good = failed is None and self.tried(more, recommended, self.replications)[-1].passed
+        return Needed(
+            amounts=amounts,
+            recommended=recommended,
+            use=self.used(counts, probes),
+            met=failed is None,
+            recommended_met=good,
+            probe=failed,
+            probes=tuple(probes),
+            counts=more,
+        )
+
+    def rounded(
+        self, counts: Mapping[str, int], amounts: Mapping[str, Amount]
+    ) -> dict[str, Amount]:
+        """The amounts with a margin, in usual sizes."""
+        return {
+            g.name: Amount(
+                instances=max(counts.get(g.name, 0), amounts[g.name].instances),
                 cores=cores_recommended(amounts[g.name].cores, self.widest(g)),
                 memory_bytes=memory_recommended(amounts[g.name].memory_bytes),
             )
             for g in self.groups(counts)
         }
-        good = failed is None and self.tried(counts, recommended, self.replications)[-1].passed
+
+    def used(
+        self, counts: Mapping[str, int], probes: Sequence[Probe]
+    ) -> dict[str, tuple[float, float]]:
+        """(cores in the busiest minute, bytes) by group."""
         use = self.use(counts, probes)
-        seen = {name: (minute, most) for name, (minute, _, most) in use.items()}
-        return Needed(amounts, recommended, seen, failed is None, good, failed)
+        return {name: (minute, most) for name, (minute, _, most) in use.items()}
+
+    def unproved(self, probes: Sequence[Probe]) -> Needed:
+        """By the law alone: what a smaller load used, in proportion."""
+        given, amounts, counts = self.given_counts(), {}, {}
+        if not self.known:
+            return Needed({}, {}, {}, False, False, probes[-1], (), given)
+        hosts = len(self.prober.stack.hosts)
+        for group in self.groups(given):
+            name, target = group.name, self.target(group, "cpu_utilization")
+            minute, total, most = self.demand(group.name)
+            n = len(group.members)
+            if name in self.knobs:
+                alive = max(math.ceil(total / (target * self.widest(group)) - 1e-6), 1)
+                n = instances_needed(alive, hosts if len(self.states) > 1 else 0)
+                minute = total / alive
+                counts[name] = max(n, self.least)
+            memory = memory_needed(most, self.target(group, "memory_utilization"))
+            amounts[name] = Amount(n, cores_needed(minute, 0.0, target), memory)
+        use = {g: (self.demand(g)[0], self.demand(g)[2]) for g in amounts}
+        rounded = self.rounded(counts, amounts)
+        return Needed(amounts, rounded, use, False, False, probes[-1], tuple(self.known), counts)
+
+    def demand(self, name: str) -> tuple[float, float, float]:
+        """(cores of the busiest member, of all members, bytes) at this load, in proportion to the
+        probes of a smaller one.
+        """
+        best = [0.0, 0.0, 0.0]
+        for probe in self.known:
+            group = next(
+                g for g in groups(self.prober.stack_with(dict(probe.settings))) if g.name == name
+            )
+            factor = self.users / probe.users
+            each = [
+                sum(probe.use[n].minute_cores for n in names if n in probe.use) * factor
+                for names in group.processes
+            ]
+            sizes = [
+                sum(probe.use[n].memory_bytes for n in names if n in probe.use)
+                for names in group.processes
+            ]
+            best = [
+                max(a, b) for a, b in zip(best, (max(each), sum(each), max(sizes)), strict=True)
+            ]
+        return best[0], best[1], best[2]
 
     def enough(self, counts: dict[str, int]) -> tuple[dict[str, int], bool]:
         """Replicas with which the budgets hold: those given, or more of what is busiest."""
@@ -180,6 +270,8 @@ class Sizer:
             probes = self.tried(counts, self.wide(counts), self.few)
             if probes[-1].passed:
                 return counts, True
+            if max(probes[-1].hosts.values(), default=0.0) >= FULL:
+                break  # no room for more
             use = self.use(counts, [probes[-1]])
             busy = {
                 g.name: use[g.name][0] / self.widest(g)
@@ -251,7 +343,7 @@ class Sizer:
     def confirmed(
         self, counts: Mapping[str, int], amounts: dict[str, Amount]
     ) -> tuple[dict[str, Amount], Probe | None]:
-        """The limits with which simulation holds every budget, and None; or the probe that fails."""
+        """The limits with which simulation keeps every budget, or the probe that fails."""
         probe: Probe | None = None
         for _ in range(ROUNDS):
             probe = self.tried(counts, amounts, self.replications)[-1]
@@ -275,11 +367,11 @@ class Sizer:
         for row in broken:
             service = dict(row.tags).get("service", "")
             if row.metric in ("memory_utilization", "oom_kills"):
-                hit = [g for g in known if not service or service in g.services]
-                for group in hit:
-                    one = made[group.name]
-                    more = memory_needed(one.memory_bytes * MORE, 1.0)
-                    made[group.name] = replace(one, memory_bytes=min(more, self.memory))
+                hit = [g for g in known if not service or service in g.services] or known
+                fullest = max(hit, key=lambda g: use[g.name][2] / amounts[g.name].memory_bytes)
+                one = amounts[fullest.name]
+                more = memory_needed(one.memory_bytes * MORE, 1.0)
+                made[fullest.name] = replace(one, memory_bytes=min(more, self.memory))
         if made != amounts:
             return made
         named = {dict(r.tags).get("service") for r in broken if r.metric == "cpu_utilization"}

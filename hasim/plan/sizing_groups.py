@@ -12,7 +12,6 @@ from hasim.scenario import Scenario
 from hasim.source import Span
 
 
-
 @dataclass(frozen=True)
 class Group:
     """Containers (or plain processes) of one kind.

@@ -69,7 +69,7 @@ def _row(group: Group, stack: Stack, needed: Needed, reached: Sequence[str]) -> 
         containers=group.containers,
     )
     if row.needed is None:
-        return replace(row, note=_why_not(group, stack, reached))
+        return replace(row, note=_why_not(group, stack, reached, needed.amounts))
     notes = []
     if now.cores > group.workers:
         text = f"{now.cores:g} cores, but {group.workers:g} workers use {group.workers:g} at most"
@@ -94,13 +94,17 @@ def judge(now: Amount, needed: Amount, recommended: Amount) -> str:
     return "over-provisioned" if cores or memory else "right"
 
 
-def _why_not(group: Group, stack: Stack, reached: Sequence[str]) -> str:
+def _why_not(
+    group: Group, stack: Stack, reached: Sequence[str], needed: Mapping[str, Amount]
+) -> str:
     if not set(group.services) & {s.name for s in stack.services if s.ops}:
         return "taken as given: its CPU and memory are not simulated"
     if not set(group.services) & set(reached):
         return "taken as given: no request of these scenarios reaches it"
     if all(not m.compose_service for m in group.members):
         return "taken as given: no compose file, so no limit to set"
+    if not needed:
+        return "not sized: no load passes"
     return "taken as given: it did nothing"
 
 
@@ -193,12 +197,12 @@ def _advice(
     largest = max(hosts, key=lambda h: (h.cores, h.memory_bytes))
     many = max(math.ceil(cores / largest.cores), math.ceil(memory / largest.memory_bytes)) + 1
     gone = f"losing {worst.lost}" if worst.lost else "with all hosts"
-    size = f"{largest.cores:g} cores and {_gib(largest.memory_bytes)}"
+    size = f"hosts of {largest.cores:g} cores and {_gib(largest.memory_bytes)}"
     have = f"{worst.cores:g} cores and {_gib(worst.memory_bytes)} are there"
+    have = have if worst.cores else "nothing is there"
     text = f"{gone}, {have} for the {cores:g} cores and {_gib(memory)} {what}: "
-    return text + f"{n} hosts of {each} each would hold it, or {many} hosts of {size}"
+    return text + f"{n} hosts of {each} each would hold it, or {many} {size}"
 
 
 def _gib(size: float) -> str:
     return f"{math.ceil(10 * size / GIB - 1e-6) / 10:g} GiB"
-
