@@ -37,7 +37,7 @@ def profile_of(service: ComposeService, profiles: Iterable[str]) -> str:
 
 
 def place_project(
-    host: str, project: ComposeProject, profiles: Mapping[str, Service], folder: str
+    host: str, project: ComposeProject, profiles: Mapping[str, Service]
 ) -> tuple[list[Placed], list[Finding]]:
     """The instances of one compose project on one host, in file order."""
     placed, found = [], []
@@ -47,7 +47,7 @@ def place_project(
             found.append(Finding("warning", "HA201", text, service.where.get("profiles")))
             continue
         named = profile_of(service, profiles)
-        one = _place(host, project, service, named, folder)
+        one = _place(host, project, service, named)
         if one.instance.kind == "other":
             text = f"'{service.name}' ({service.image or 'built'}) is not simulated"
             hint = f"profile.yaml says nothing of '{service.name}'"
@@ -62,9 +62,7 @@ def place_project(
     return placed, found
 
 
-def _place(
-    host: str, project: ComposeProject, service: ComposeService, named: str, folder: str
-) -> Placed:
+def _place(host: str, project: ComposeProject, service: ComposeService, named: str) -> Placed:
     kind = _kind(service, named)
     networks = _networks(project, service)
     ports = tuple(
@@ -107,7 +105,7 @@ def _place(
         static={networks[i]: u.ipv4_address for i, u in enumerate(service.networks) if networks},
         environment=service.environment,
         extra_hosts=service.extra_hosts,
-        config=_config(service, folder) if kind == "haproxy" else "",
+        config=_config(service) if kind == "haproxy" else "",
         service=service,
         overlays=frozenset(r.real_name for r in project.networks.values() if r.driver == "overlay"),
     )
@@ -145,18 +143,18 @@ def _health(service: ComposeService) -> HealthCheck | None:
     return HealthCheck(check.test, **values, where=where)  # type: ignore[arg-type]
 
 
-def _config(service: ComposeService, folder: str) -> str:
+def _config(service: ComposeService) -> str:
     """The file in the stack's folder that HAProxy reads, or ""."""
     words = service.words
     path = CONFIG
     for flag, value in zip(words, words[1:], strict=False):
         if flag == "-f":
             path = value
-    found = mounted(service, path, folder)
+    found = mounted(service, path)
     return found[0] if found else ""
 
 
-def mounted(service: ComposeService, path: str, folder: str) -> tuple[str, bool] | None:
+def mounted(service: ComposeService, path: str) -> tuple[str, bool] | None:
     """(file of the stack's folder behind a path inside of a container, is it mounted as a single
     file?); None if no bind mount of the folder holds it.
     """
@@ -166,8 +164,7 @@ def mounted(service: ComposeService, path: str, folder: str) -> tuple[str, bool]
         inner = mount.target.rstrip("/")
         holds = mount.kind == "bind" and (path == inner or path.startswith(inner + "/"))
         if holds and len(inner) > longest:
-            source = _clean(mount.source) + path[len(inner) :]
-            best = f"{folder}/{source}".lstrip("/") if folder else source, path == inner
+            best = _clean(mount.source) + path[len(inner) :], path == inner
             longest = len(inner)
     return best
 

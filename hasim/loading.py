@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from hasim import boot
 from hasim.components.base import Configured, components
@@ -48,7 +47,6 @@ class Loading:
         self.services: tuple[Service, ...] = ()
         self.projects: dict[str, ComposeProject] = {}
         self.refusals: dict[str, list[Finding]] = {}
-        self.folders: dict[str, str] = {}  # host -> folder of its compose files
         self.failures: list[BootFailure] = []  # what daemons refuse at start
         self.dials: dict[str, tuple[tuple[str, int], ...]] = {}
 
@@ -114,9 +112,7 @@ class Loading:
             self.refusals[host] = [f for f in found if f.code in boot.REFUSALS]
             self.findings += found
             self.knobs += knobs(project)
-            folder = Path(names_[0]).parent.as_posix() if names_ else ""
-            self.folders[host] = "" if folder == "." else folder
-            made, found = place_project(host, project, profiles, self.folders[host])
+            made, found = place_project(host, project, profiles)
             self.findings += found
             placed += made
         made, found = place_plain(self.stackfile, profiles)
@@ -332,7 +328,7 @@ class MountedFiles:
         """The folder's file behind a path of the container, and whether it is a file mount."""
         if one.service is None:
             return None
-        return mounted(one.service, path, self.work.folders.get(one.instance.host, ""))
+        return mounted(one.service, path)
 
 
 def _unreadable(path: str, span: Span | None, error: Exception) -> tuple[str, Span | None, str]:

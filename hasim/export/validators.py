@@ -15,6 +15,7 @@ from pathlib import Path
 from hasim.export.base import Check, Deploy
 from hasim.export.validators_jobs import Job, judge
 from hasim.export.validators_list import jobs
+from hasim.export.validators_readback import read_back
 
 THREADS = 2
 
@@ -27,14 +28,16 @@ def run(folder: Path, deploy: Deploy) -> list[Check]:
     with tempfile.TemporaryDirectory(prefix="hasim-validate-") as scratch:
         copy = Path(scratch) / "export"
         shutil.copytree(folder, copy, symlinks=True)
+        read = read_back(copy, deploy)
         wanted = list(jobs(copy, deploy))
         with ThreadPoolExecutor(THREADS) as pool:
-            return list(_once(wanted, copy, pool))
+            return [*read, *_once(wanted, copy, pool)]
 
 
 def _once(wanted: list[Job], copy: Path, pool: ThreadPoolExecutor) -> Iterable[Check]:
-    asked = {job.key(copy): job for job in reversed(wanted)}
-    answers = {key: pool.submit(judge, job, copy) for key, job in sorted(asked.items())}
-    for job in wanted:
-        status, tool, detail = answers[job.key(copy)].result()
+    keys = [job.key(copy) for job in wanted]
+    first = dict(reversed(list(zip(keys, wanted, strict=True))))
+    answers = {key: pool.submit(judge, first[key], copy) for key in dict.fromkeys(keys)}
+    for key, job in zip(keys, wanted, strict=True):
+        status, tool, detail = answers[key].result()
         yield Check(job.artefact, tool, status, detail)

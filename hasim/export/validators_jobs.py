@@ -24,8 +24,8 @@ class Job:
     """A validator and a file. words: the command, {file} is the file's name.
 
     artefact: path in the export; cwd: folder of the copy where it runs. environment: added to an
-    empty one. changed: text put in the file's place in the copy, with `why` it was changed.
-    passing: lines of the answer that are no refusal here. needs: other files that count.
+    empty one. changed: text put in the file's place in the copy; why: what was done otherwise than
+    where it is deployed. needs: other files that count; programs: others that it asks.
     """
 
     artefact: str
@@ -35,8 +35,8 @@ class Job:
     environment: Mapping[str, str] = field(default_factory=dict)
     changed: str | None = None
     why: str = ""
-    passing: str = ""
     needs: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
 
     def key(self, copy: Path) -> str:
         """Equal for questions whose answer must be the same."""
@@ -50,9 +50,10 @@ class Job:
 
 def judge(job: Job, copy: Path) -> tuple[str, str, str]:
     """(status, tool with its version, the tool's own words)."""
+    missing = [w for w in (job.words[0], *job.programs) if program(w) is None]
     path = program(job.words[0])
-    if path is None:
-        return ABSENT, job.tool, f"{job.words[0]} is not installed here"
+    if path is None or missing:
+        return ABSENT, job.tool, f"not installed here: {', '.join(missing)}"
     name = f"{job.tool} ({version(job.words[0])})"
     if job.changed is not None:
         (copy / job.artefact).write_text(job.changed, encoding="utf-8")
@@ -61,11 +62,9 @@ def judge(job: Job, copy: Path) -> tuple[str, str, str]:
     code, said = ask(words, copy / job.cwd, job.environment)
     said = said.replace(f"{copy}/", "").replace(str(copy), ".")
     lines = [ln.rstrip() for ln in said.splitlines() if ln.strip()]
-    wrong = [ln for ln in lines if not (job.passing and re.search(job.passing, ln))]
-    if code == 0 or (code is not None and job.passing and lines and not wrong):
+    if code == 0:
         return PASSED, name, job.why
-    text = "\n".join(wrong[:DETAIL_LINES]) or f"exit code {code}"
-    return FAILED, name, text
+    return FAILED, name, "\n".join(lines[:DETAIL_LINES]) or f"exit code {code}"
 
 
 def ask(words: list[str], cwd: Path, environment: Mapping[str, str]) -> tuple[int | None, str]:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+from hasim.components.prometheus.config import Config
+from hasim.export.artefacts import alerts, k6
 from hasim.export.artefacts.compose import projects, variables
 from hasim.export.base import Deploy
-from hasim.export.validators_jobs import Job, program
+from hasim.export.validators_jobs import Job, ask, program
+from hasim.folder import COMPOSE
+from hasim.source import Span
 
 _STAND_IN = "hasim-validator"
 
@@ -64,16 +71,107 @@ def _compose(copy: Path, files: list[str], deploy: Deploy) -> Iterator[Job]:
             yield Job(path, "docker compose config", words, folder, env, needs=more)
 
 
+@cache
 def _has_v2() -> bool:
-    from hasim.export.validators_jobs import ask
-
     path = program("docker")
     return path is not None and ask([path, "compose", "version"], Path.cwd(), {})[0] == 0
 
 
 def _prometheus(files: list[str], deploy: Deploy) -> Iterator[Job]:
-    return iter(())
+    main, rules = [], []
+    for one in deploy.stack.instances:
+        if isinstance(one.config, Config):
+            rules += [g.span.file for g in one.config.groups if g.span]
+            main += [j.span.file for j in one.config.jobs or () if j.span]
+    rules = list(dict.fromkeys(rules))
+    for path in dict.fromkeys(main):
+        for place in _places(files, path):
+            beside = tuple(p for r in rules for p in _places(files, r) if _top(p) == _top(place))
+            yield _promtool("check config", place, beside)
+    for path in rules:
+        for place in _places(files, path):
+            yield _promtool("check rules", place)
+    if alerts.PATH in files:
+        yield _promtool("check rules", alerts.PATH)
+    if alerts.TESTS in files:
+        yield _promtool("test rules", alerts.TESTS, (alerts.PATH,))
+
+
+def _promtool(what: str, path: str, needs: tuple[str, ...] = ()) -> Job:
+    words = ("promtool", *what.split(), "{file}")
+    return Job(path, f"promtool {what}", words, posixpath.dirname(path), needs=needs)
+
+
+def _top(path: str) -> str:
+    """stack or hosts/<host>."""
+    return path.split("/")[1] if path.startswith("hosts/") else path.split("/")[0]
 
 
 def _others(copy: Path, files: list[str], deploy: Deploy) -> Iterator[Job]:
-    return iter(())
+    for path in _read_by("patroni", deploy):
+        for place in _places(files, path):
+            yield _patroni(copy, place)
+    for path in _read_by("keepalived", deploy):
+        for place in _places(files, path):
+            yield Job(place, "keepalived -t", ("keepalived", "-t", "-f", "{file}"))
+    for path in files:
+        if re.fullmatch(r"hosts/[^/]+/[^/]+/postgresql\.conf", path):
+            words = ("postgres", "-C", "max_connections", "-D", ".")
+            yield Job(path, "postgres -C", words, posixpath.dirname(path))
+    if k6.PATH in files:
+        yield Job(k6.PATH, "k6 inspect", ("k6", "inspect", "{file}"))
+    yield from _scripts(copy, files, deploy)
+
+
+def _patroni(copy: Path, place: str) -> Job:
+    """--validate-config looks for PostgreSQL's programs in bin_dir: those of this machine."""
+    text = (copy / place).read_text(encoding="utf-8")
+    postgres = program("pg_controldata")
+    here = Path(postgres).parent.as_posix() if postgres else ""
+    changed = re.sub(r"(?m)^(\s*bin_dir:[ \t]*).*$", rf"\g<1>{here}", text) if here else text
+    why = "bin_dir: this machine's, for the check only" if changed != text else ""
+    words = ("patroni", "--validate-config", "{file}")
+    asked = ("pg_controldata",)
+    name = "patroni --validate-config"
+    return Job(place, name, words, ".", {}, changed, why, programs=asked)
+
+
+def _read_by(kind: str, deploy: Deploy) -> list[str]:
+    """The files of the stack out of which instances of a kind take their settings."""
+    found: dict[str, None] = {}
+    for one in deploy.stack.instances:
+        if one.kind == kind:
+            found |= dict.fromkeys(sorted(spans_in(one.config)))
+    return [f for f in found if f in deploy.texts and not COMPOSE.fullmatch(Path(f).name)]
+
+
+def spans_in(value: Any, depth: int = 6) -> set[str]:
+    """Names of the files that a configuration points to."""
+    if isinstance(value, Span):
+        return {value.file}
+    if depth == 0 or isinstance(value, str | int | float | None):
+        return set()
+    if isinstance(value, Mapping):
+        below = list(value.values())
+    elif isinstance(value, tuple | list | frozenset):
+        below = list(value)
+    elif is_dataclass(value):
+        below = [getattr(value, f.name) for f in fields(value)]
+    else:
+        return set()
+    return set().union(*(spans_in(v, depth - 1) for v in below)) if below else set()
+
+
+def _scripts(copy: Path, files: list[str], deploy: Deploy) -> Iterator[Job]:
+    """Ours must be without a remark; of the user's only what is an error counts."""
+    theirs = set(deploy.texts.values())
+    for path in files:
+        if Path(path).suffix not in ("", ".sh", ".bash"):
+            continue
+        text = (copy / path).read_text(encoding="utf-8", errors="replace")
+        shell = re.match(r"#!.*\b(ba|da|k)?sh\b", text)
+        if not shell and not path.endswith((".sh", ".bash")):
+            continue
+        grade = "error" if text in theirs else "style"
+        yield Job(path, "bash -n", ("bash", "-n", "{file}"))
+        yield Job(path, f"shellcheck -S {grade}", ("shellcheck", "-S", grade, "{file}"))

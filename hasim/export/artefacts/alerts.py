@@ -149,6 +149,7 @@ def _rotation(found: list[Target], stack: Stack) -> Iterator[Alert]:
             series,
             labels[0],
             note,
+            {"severity": "page", "proxy": backend.name},  # promtool wants names or labels apart
         )
 
 
@@ -230,8 +231,8 @@ def _test(alert: Alert, step: str) -> dict[str, Any]:
     summary = alert.summary
     for key, value in alert.fires:
         summary = summary.replace(f"{{{{ $labels.{key} }}}}", value)
-    labels = dict(alert.fires) | alert.labels
-    fired = {"exp_labels": labels, "exp_annotations": {"summary": summary}}
+    shown = dict(alert.fires) | alert.labels
+    fired = {"exp_labels": shown, "exp_annotations": {"summary": summary}}
     return {
         "name": alert.name,
         "interval": step,

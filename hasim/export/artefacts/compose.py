@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -133,11 +133,13 @@ def _services(
 ) -> Node:
     pairs = []
     by_service = {
-        i.compose_service: i for i in deploy.stack.instances if project.host in (i.host, "all")
+        i.compose_service: i
+        for i in deploy.stack.instances
+        if project.host in (i.host, "all") and not i.inside
     }
     for key, service in node.value:
         if service.kind == "map":
-            limits = _limits(by_service.get(key.raw), deploy.sizes)
+            limits = _limits(by_service.get(key.raw), deploy)
             fields = [
                 (k, _field(k.raw, v, project, names, out)) for k, v in (*service.value, *limits)
             ]
@@ -176,11 +178,13 @@ def _hidden(key: str, node: Node, names: SecretNames) -> Node:
     return node if raw == node.raw else replace(node, raw=raw, value=raw, style=node.style or '"')
 
 
-def _limits(one: Instance | None, sizes: Mapping[str, tuple[float, int]]) -> list[tuple[Node, Any]]:
+def _limits(one: Instance | None, deploy: Deploy) -> list[tuple[Node, Node]]:
     """The limits that the capacity result gives where the user's files say none."""
     if one is None:
         return []
-    cores, memory_bytes = sizes.get(one.service) or sizes.get(one.compose_service) or (0.0, 0)
+    inner = [i.service for i in deploy.stack.instances if i.inside == one.name]
+    names = [n for n in (one.service, one.compose_service, *inner) if n in deploy.sizes]
+    cores, memory_bytes = deploy.sizes[names[-1]] if names else (0.0, 0)
     made = []
     if cores and not one.cpus:
         made.append((_word("cpus"), _word(f"{cores:g}")))

@@ -113,9 +113,9 @@ def _turns(step: FlowStep, stack: Stack) -> list[Request]:
     total, credit = sum(wanted.values()), dict.fromkeys(wanted, 0)
     out = []
     for _ in range(total):  # smooth weighted round robin
-        for op in credit:
-            credit[op] += wanted[op]
-        name = max(credit, key=lambda op: credit[op])
+        for asked in credit:
+            credit[asked] += wanted[asked]
+        name = max(credit, key=lambda asked: credit[asked])
         credit[name] -= total
         full, op = _operation(name, stack)
         out.append(Request(full, op.path, op.write, _mean_s(step.think)))
