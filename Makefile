@@ -5,8 +5,11 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 LOCK   := uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
           --python-version 3.11 pyproject.toml requirements/build.in
 
-run: .venv/run.ok        ## set up if needed, then simulate scenarios.yaml
-	$(BIN)/hasim run scenarios.yaml
+run: .venv/run.ok        ## set up if needed, simulate scenarios.yaml, export to out/deploy if all passed
+	@echo $(BIN)/hasim run scenarios.yaml; $(BIN)/hasim run scenarios.yaml; ran=$$?; \
+	case $$ran in 0 | 3 | 99) ;; *) exit $$ran ;; esac; \
+	echo $(BIN)/hasim export out/scenarios; $(BIN)/hasim export out/scenarios; exported=$$?; \
+	[ $$ran -ne 0 ] || exit $$exported; exit $$ran
 test: .venv/test.ok      ## set up if needed, then run the tests
 	$(BIN)/python -m pytest -n auto --dist worksteal
 check: .venv/test.ok     ## lint and type-check

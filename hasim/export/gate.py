@@ -62,7 +62,7 @@ def examine(
     stack: where the files of the run are now, if not where its scenario file says.
     """
     document, form = _read(run_folder)
-    reasons = [*_judged(form, document), *_sealed(run_folder)]
+    reasons = [*judged(form, document), *_sealed(run_folder)]
     project = _project(form, stack)
     reasons += [*_fresh(form, project), *_complete(form, project)]
     if not reasons:
@@ -96,7 +96,8 @@ def _read(folder: Path) -> tuple[dict[str, Any], VerdictForm]:
         refuse(folder, [Reason("tampered", Exit.REFUSED, f"verdict.json: {error}", mend)])
 
 
-def _judged(form: VerdictForm, document: dict[str, Any]) -> Iterable[Reason]:
+def judged(form: VerdictForm, document: dict[str, Any]) -> Iterable[Reason]:
+    """What the verdicts themselves say against an export."""
     for verdict, code, mend in (
         ("fail", Exit.BUDGET, "mend the stack, or excuse a budget by `known_gaps` with a reason"),
         (

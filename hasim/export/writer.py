@@ -19,11 +19,13 @@ from hasim.export import artefacts, evidence, gate, index, validators
 from hasim.export.base import Artefact, Box, Check, Deploy
 from hasim.export.diff import Changes, changes, secrets_of
 from hasim.export.files import gather
+from hasim.export.limits import read as read_limits
+from hasim.export.limits import run_again
 from hasim.model import Knob, Stack
 from hasim.project import scenario_file
 from hasim.report import redact
 from hasim.report.seal import hashes, put_in_place
-from hasim.stack import load
+from hasim.stack import load, patched
 from hasim.workers import undisturbed
 
 Say = Callable[[str], None]
@@ -62,13 +64,11 @@ def export(
     core. Refused with every reason; the old folder then stays as it was.
     """
     proof = gate.examine(run_folder, stack, jobs=jobs, say=say)
-    folder = proof.project.folder
-    check_out(out, [folder, run_folder, *([base] if base else ())])
-    deploy, left = prepare(proof, base, sizes(capacity))
-    deploy = replace(deploy, rollout=_rollout(deploy, say))
+    check_out(out, [proof.project.folder, run_folder, *([base] if base else ())])
     with fresh(out) as temp:
-        _write_own(temp, folder, deploy.texts)
+        deploy, left, proof = prepare(proof, base, capacity, temp, jobs, say)
         read_back(temp / "stack", deploy.stack)
+        deploy = replace(deploy, rollout=_rollout(deploy, say))
         secrets = secrets_of(deploy.texts, deploy.before)
         made = _artefacts(deploy)
         for one in made:
@@ -92,22 +92,34 @@ def export(
 
 
 def prepare(
-    proof: gate.Proof, base: Path | None, limits: Mapping[str, tuple[float, int]]
-) -> tuple[Deploy, list[str]]:
-    """(what makers of artefacts look at, paths that are left out)."""
-    project = proof.project
-    assert project.stack is not None
-    texts, left = gather(project.folder, project.stack)
-    before, old = texts, project.stack
+    proof: gate.Proof, base: Path | None, capacity: Path | None, temp: Path, jobs: int, say: Say
+) -> tuple[Deploy, list[str], gate.Proof]:
+    """Write the user's own files; (what makers of artefacts look at, paths left out, the proof).
+
+    With the limits of a capacity result the files are others, and so is the proof.
+    """
+    folder, stack = proof.project.folder, proof.project.stack
+    assert stack is not None
+    texts, left = gather(folder, stack)
+    before, old = texts, stack
+    sizes: dict[str, tuple[float, int]] = {}
     if base is not None:
         old = load(base)
         before, _ = gather(base, old)
-    changed = moved(old, project.stack)
-    scenarios = scenario_file(project)
-    deploy = Deploy(
-        texts, before, project.stack, old, changed, proof.document, scenarios, dict(limits)
-    )
-    return deploy, left
+    if capacity is not None:
+        limits = read_limits(capacity, stack)
+        sizes, texts = limits.sizes, {**texts, **patched(folder, limits.settings)}
+        for note in limits.notes:
+            say(note)
+    _write_own(temp, folder, texts)
+    if capacity is not None and limits.settings:
+        proof = run_again(proof, temp / "stack", jobs, say)
+        stack = proof.project.stack
+        assert stack is not None
+    file = scenario_file(proof.project)
+    changed = moved(old, stack)
+    deploy = Deploy(texts, before, stack, old, changed, proof.document, file, sizes)
+    return deploy, left, proof
 
 
 def moved(old: Stack, new: Stack) -> tuple[Knob, ...]:
@@ -127,20 +139,6 @@ def moved(old: Stack, new: Stack) -> tuple[Knob, ...]:
         for key, knob in numbered(old).items()
         if key not in after or after[key].value != knob.value
     )
-
-
-def sizes(capacity: Path | None) -> dict[str, tuple[float, int]]:
-    """{service: (cpus, memory_bytes)} that a capacity result recommends."""
-    if capacity is None:
-        return {}
-    path = capacity / "capacity.json" if capacity.is_dir() else capacity
-    try:
-        rows = json.loads(path.read_bytes())["sizes"]
-        wanted = {row["service"]: row["recommended"] for row in rows}
-        return {s: (float(w["cores"]), int(w["memory_bytes"])) for s, w in wanted.items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        text = f"'{path}' is no result of `hasim capacity` ({type(error).__name__})"
-        raise InputError([Finding("error", "HA104", text)]) from None
 
 
 def read_back(folder: Path, simulated: Stack) -> None:
