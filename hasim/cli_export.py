@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hasim.cli_exit import check_stopped, say, usage
-from hasim.errors import Exit
+from hasim.errors import Exit, Refused
 
 ASSUMED = 5  # so many assumed values are named, the others counted
 
@@ -27,22 +27,28 @@ def export(
         return compare(check, stack)
     if run_folder is None:
         usage("name the folder of a run, for example out/scenarios")
-    from hasim.export import index, writer
+    from hasim.export import evidence, index, writer
 
     def tell(text: str) -> None:
         check_stopped()
         if not quiet:
             say(text)
 
-    done = writer.export(
-        run_folder,
-        out,
-        stack=stack,
-        base=base,
-        capacity=capacity,
-        require_validators=require_validators,
-        say=tell,
-    )
+    try:
+        done = writer.export(
+            run_folder,
+            out,
+            stack=stack,
+            base=base,
+            capacity=capacity,
+            require_validators=require_validators,
+            say=tell,
+        )
+    except Refused as error:
+        if not (out / evidence.NAME).is_file():
+            raise
+        text = f"{error}\n  {out}/ stays as it was, the export of another run"
+        raise Refused(text, error.exit_code) from None
     for line in index.gap_texts(done.evidence["known_gaps"]):
         print(f"known gap: {line}")
     assumed = done.evidence["assumptions"]

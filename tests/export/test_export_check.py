@@ -90,6 +90,13 @@ def test_evidence_that_is_none(exported: Path) -> None:
     assert "changed: stack/haproxy.cfg" in hasim_("--check", str(OUT), code=1)[0]
 
 
+def test_a_refusal_says_that_the_old_export_stays(exported: Path) -> None:
+    Path("stack/haproxy.cfg").open("a").write("# changed\n")
+    _, err = hasim_("out/scenarios", code=4)
+    assert "out/deploy/ stays as it was, the export of another run" in err
+    hasim_("--check", str(OUT), code=0)
+
+
 def test_wrong_words(place: Path) -> None:
     hasim_(code=2)
     hasim_("out/scenarios", "--check", "out", code=2)
