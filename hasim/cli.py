@@ -121,7 +121,7 @@ def run(
         typer.Option(
             "--format",
             metavar="FORMAT[=FILE]",
-            help="text, json, junit, github or markdown; may be given more than once.",
+            help="text, json, junit, github, markdown or html; may be given more than once.",
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A tenth; provisional.")] = False,

@@ -18,7 +18,7 @@ from hasim.runner import run as simulate
 from hasim.verdict import Verdict
 from hasim.workers import ReplicationBug
 
-FORMATS = ("text", "json", "junit", "github", "markdown")
+FORMATS = ("text", "json", "junit", "github", "markdown", "html")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,10 @@ def run(options: Options) -> Exit:
                 bug.add_note(f"to see it again: {replay_command(options, project, bug)}")
             raise
     for name, file in outputs:
-        _print(verdict, project, name, file, options.no_color)
+        if name == "html":
+            _give((options.folder / "report.html").read_text(encoding="utf-8"), file)
+        else:
+            _print(verdict, project, name, file, options.no_color)
     if not options.quiet:
         say(f"results are in {options.folder}/")
     return verdict.exit_code
@@ -139,7 +142,11 @@ def _print(verdict: Verdict, project: Project, name: str, file: str, no_color: b
         plain = no_color or os.environ.get("NO_COLOR")
         text.write(verdict, sys.stdout, False if plain else None)
         return
-    content = rendered(verdict, project, name)
+    _give(rendered(verdict, project, name), file)
+
+
+def _give(content: str, file: str) -> None:
+    """Text to a file, or to stdout."""
     if file:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).write_text(content, encoding="utf-8", errors="surrogateescape")

@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Any
 
 from hasim.model import Stack
-from hasim.report import json_, junit, redact, tables
+from hasim.report import html, json_, junit, redact, tables
+from hasim.report.exhibits import Exhibit, exhibit
 from hasim.report.seal import put_in_place, seal
 from hasim.sim.trace import Trace
 from hasim.verdict import ScenarioVerdict, Verdict
@@ -37,6 +38,7 @@ class RunFolder:
         self._timeline: list[Sequence[Any]] = []
         self._series: list[Sequence[Any]] = []
         self._requests: list[Sequence[Any]] = []
+        self._exhibits: dict[str, Exhibit] = {}
         self._finished = False
         self._temp = Path()
 
@@ -70,6 +72,8 @@ class RunFolder:
             self._timeline += marks(trace, self.everything, self.secrets)
             self._requests += tables.request_rows(trace)
         self._series += tables.series_rows(traces, stack, self.everything)
+        prefix = f"p{len(self._exhibits)}-"
+        self._exhibits[verdict.name] = exhibit(verdict, traces, stack, prefix)
         chosen = {traces[0].replication, verdict.worst} if traces else set()
         for trace in traces:
             if trace.replication in chosen:
@@ -81,6 +85,8 @@ class RunFolder:
         self._text("verdict.json", json_.render(verdict))
         self._bytes("replications.jsonl.gz", measures(verdict))
         self._text("junit.xml", junit.render(verdict))
+        page = html.render(verdict, self._exhibits, self.copies, self.secrets)
+        self._text("report.html", page, scrubbed=True)
         self._table("timeline.csv.gz", tables.TIMELINE, self._timeline)
         self._table("series.csv.gz", tables.SERIES, self._series)
         if self._requests:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -130,7 +131,8 @@ def svg(figure: Figure, alt: str = "", prefix: str = "") -> str:
     has several pictures.
     """
     raw = io.StringIO()
-    with used():
+    with used(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the page has its own font
         metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(raw, format="svg", metadata=metadata, transparent=True)
     text = raw.getvalue()

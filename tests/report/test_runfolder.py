@@ -51,6 +51,7 @@ def test_files_of_a_run(tmp_path: Path) -> None:
         "replications.jsonl.gz",
         "SHA256SUMS",
         "junit.xml",
+        "report.html",
         "timeline.csv.gz",
         "series.csv.gz",
         "inputs/docker-compose.yml",
