@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hasim.cli import app
-from hasim.export import evidence
+from hasim.export import evidence, validators
 
 OUT = Path("out/deploy")
 
@@ -23,7 +23,8 @@ def hasim_(*words: str, code: int) -> tuple[str, str]:
 
 
 @pytest.fixture
-def exported(place: Path) -> Path:
+def exported(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(validators, "run", lambda folder, deploy: [])
     hasim_("out/scenarios", "--quiet", code=0)
     return place
 
@@ -91,7 +92,8 @@ def test_evidence_that_is_none(exported: Path) -> None:
 
 
 def test_a_refusal_says_that_the_old_export_stays(exported: Path) -> None:
-    Path("stack/haproxy.cfg").open("a").write("# changed\n")
+    with Path("stack/haproxy.cfg").open("a") as file:
+        file.write("# changed\n")
     _, err = hasim_("out/scenarios", code=4)
     assert "out/deploy/ stays as it was, the export of another run" in err
     hasim_("--check", str(OUT), code=0)
