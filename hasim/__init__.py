@@ -17,9 +17,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hasim.api.review import compare
+    from hasim.api.plan import capacity, explain
+    from hasim.api.review import compare, export
     from hasim.api.run import Run, simulate
     from hasim.api.stack import Stack, load
+    from hasim.api.sweep import sweep
     from hasim.errors import HasimError, InputError, Refused
     from hasim.project import check
     from hasim.runner import run
@@ -32,11 +34,15 @@ __all__ = [
     "Run",
     "Stack",
     "__version__",
+    "capacity",
     "check",
     "compare",
+    "explain",
+    "export",
     "load",
     "run",
     "simulate",
+    "sweep",
 ]
 
 _HOME = {
@@ -45,11 +51,15 @@ _HOME = {
     "Refused": "hasim.errors",
     "Run": "hasim.api.run",
     "Stack": "hasim.api.stack",
+    "capacity": "hasim.api.plan",
     "check": "hasim.project",
     "compare": "hasim.api.review",
+    "explain": "hasim.api.plan",
+    "export": "hasim.api.review",
     "load": "hasim.api.stack",
     "run": "hasim.runner",
     "simulate": "hasim.api.run",
+    "sweep": "hasim.api.sweep",
 }
 
 

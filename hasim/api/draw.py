@@ -11,6 +11,7 @@ from hasim.model import Instance, Route, Stack
 from hasim.report import style
 from hasim.report.numbers import MARKS, interval, margin, observed, show, status
 from hasim.source import Origin, Span
+from hasim.units import counted
 from hasim.verdict import ScenarioVerdict
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ def folded(title: str, inner: str) -> str:
 # ---- a stack -------------------------------------------------------------------------------------
 def stack(of: Stack, settings: Iterable[tuple[str, str]]) -> str:
     """Hosts with what runs there, the ways of requests, the limits; each with its place."""
-    size = f"{len(of.inputs)} files, {len(of.hosts)} hosts, {len(_containers(of))} containers"
-    parts = [f"<p><b>{escape(of.name)}</b>: {size}, {len(of.findings)} findings</p>"]
+    found = counted(len(of.findings), "finding")
+    parts = [f"<p><b>{escape(of.name)}</b>: {size(of)}, {found}</p>"]
     changed = list(settings)
     if changed:
         parts.append(table(("knob that was set", "to"), changed))
@@ -74,6 +75,12 @@ def stack(of: Stack, settings: Iterable[tuple[str, str]]) -> str:
     columns = ("container", "host", "cores", "memory", "restart", "where")
     parts.append(folded("limits of the containers", table(columns, limits)))
     return "".join(parts)
+
+
+def size(of: Stack) -> str:
+    """`10 files, 1 host, 20 containers`."""
+    counts = (len(of.inputs), "file"), (len(of.hosts), "host"), (len(_containers(of)), "container")
+    return ", ".join(counted(n, word) for n, word in counts)
 
 
 def _containers(of: Stack) -> list[Instance]:

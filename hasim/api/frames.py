@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hasim import stats
 from hasim.errors import Finding
 from hasim.model import Assumption, Knob, Stack
 from hasim.report.numbers import status
-from hasim.report.tables import number, series_rows
+from hasim.report.tables import series_rows
 from hasim.sim.trace import Trace
 from hasim.source import Default, Origin, Span
 from hasim.verdict import ScenarioVerdict
@@ -18,8 +17,6 @@ from hasim.verdict_rows import Row
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-CONFIDENCE = 0.95
 
 
 def frame(
@@ -109,7 +106,7 @@ def containers(stack: Stack) -> DataFrame:
 def routes(stack: Stack) -> DataFrame:
     """who (users, or a service), to, via, balancer, backend, service, file, line of the backend."""
     ways = [("users", op, r) for op, r in stack.op_entries.items()]
-    ways += [(*name.split("->", 1), r) for name, r in stack.call_routes.items()]  # type: ignore[misc]
+    ways += [(*n.split("->", 1), r) for n, r in stack.call_routes.items()]  # type: ignore[misc]
     lines = {(bal.instance, b.name): b.span for bal in stack.balancers for b in bal.backends}
     rows = (
         (
@@ -198,27 +195,3 @@ def series(traces: Sequence[Trace], stack: Stack, everything: bool) -> DataFrame
     )
     columns = ("t_s", "service", "metric", "mean", "p05", "p50", "p95", "worst")
     return frame(columns, rows, ("service", "metric"))
-
-
-# ---- two runs ------------------------------------------------------------------------------------
-def moved(
-    before: Mapping[str, Mapping[int, float]], after: Mapping[str, Mapping[int, float]]
-) -> DataFrame:
-    """budget, before, after, change, ci_low, ci_high, correlation, n: paired, by replication."""
-    rows = []
-    for name in (n for n in before if n in after):
-        a, b = before[name], after[name]
-        both = [r for r in a if r in b and math.isfinite(a[r]) and math.isfinite(b[r])]
-        if not both:
-            continue
-        x, y = [a[r] for r in both], [b[r] for r in both]
-        p = stats.paired(x, y, (1.0 - CONFIDENCE) / 2)
-        means = (sum(x) / len(x), sum(y) / len(y))
-        rows.append((name, *means, p.difference, p.low, p.high, p.correlation, p.n))
-    columns = ("budget", "before", "after", "change", "ci_low", "ci_high", "correlation", "n")
-    return frame(columns, rows, ())
-
-
-def short(value: float) -> str:
-    """A number for a table: four digits, nothing for nan."""
-    return number(value) if math.isfinite(value) else ("" if math.isnan(value) else f"{value}")

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hasim.api import draw, frames
 from hasim.api.seen import Requests, Seen, Windows, keep, keep_requests, quantiles
 from hasim.api.stack import Stack, load
-from hasim.project import open_project, scenario_file
+from hasim.api.work import line, project_of
+from hasim.errors import Finding, InputError
+from hasim.project import scenario_file
 from hasim.runner import Progress, judge_all, make_tasks
 from hasim.scenario import Scenario
 from hasim.sim.run import default_jobs
@@ -184,38 +184,33 @@ def simulate(
     True
     """
     stack = stack if isinstance(stack, Stack) else load(stack)
-    project = open_project(scenarios, stack.folder)
+    project = project_of(stack, scenarios)
     seed = scenario_file(project).seed if seed is None else seed
-    [task] = make_tasks(project, [name], stack.settings, seed, replications)
+    task = _one(make_tasks(project, [name], {}, seed, replications), name)
     task = replace(task, keep=keep, requests=keep_requests)
     jobs = jobs or default_jobs()
-    with progress() as tell:
-        warm(lambda text: None)
+    with line() as tell:
+        warm(tell)
         with Pool([task], jobs) as pool:
-            [(judged, seen)] = judge_all([task], pool, tell)
+            [(judged, seen)] = judge_all([task], pool, lambda p: tell(_words(p)))
     return Run(stack, task.scenario, judged, task, tuple(seen), jobs)  # type: ignore[arg-type]
+
+
+def _one(tasks: Sequence[Task], name: str) -> Task:
+    if len(tasks) == 1:
+        return tasks[0]
+    text = f"'{name}' is {len(tasks)} scenarios"
+    hint = "name one: " + ", ".join(t.scenario.name for t in tasks)
+    raise InputError([Finding("error", "HA104", text, None, hint)])
+
+
+def _words(news: Progress) -> str:
+    return f"{news.scenario}: {news.done} of {news.wanted} replications"
 
 
 def budget_names(scenario: Scenario) -> list[str]:
     """`http_req_failed{window:fault} rate<1%`, in the order of Measured.values."""
     return [f"{b.name} {b.threshold.text}" for b in scenario.budgets]
-
-
-@contextmanager
-def progress() -> Iterator[Any]:
-    """What is told of the work: one line on a terminal, nothing in a notebook or a file."""
-    live = sys.stderr.isatty()
-
-    def tell(news: Progress) -> None:
-        if live:
-            sys.stderr.write(f"\r\x1b[K{news.scenario}: {news.done} of {news.wanted} replications")
-            sys.stderr.flush()
-
-    try:
-        yield tell
-    finally:
-        if live:
-            sys.stderr.write("\r\x1b[K")
 
 
 def _look_again(task: Task, numbers: Sequence[int], jobs: int) -> list[Requests]:

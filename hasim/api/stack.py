@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,16 +9,12 @@ from typing import TYPE_CHECKING
 
 from hasim import stack as files
 from hasim.api import draw, frames
-from hasim.errors import Finding, InputError
 from hasim.export.diff import changes
-from hasim.export.files import gather
 from hasim.model import Stack as Model
-from hasim.report.seal import put_in_place
+from hasim.units import counted
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-MARKER = ".hasim-stack"  # this folder was written by us and may be replaced
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,7 +26,7 @@ class Stack:
 
     >>> stack = ha.load("models/three-servers")
     >>> stack
-    <Stack three-servers: 4 hosts, 4 containers>
+    <Stack three-servers: 3 files, 4 hosts, 4 containers>
     >>> stack.hosts[["host", "cores"]].head(2)
       host  cores
     0   lb    4.0
@@ -115,42 +109,28 @@ class Stack:
         return draw.Text(changes(before, after).text)
 
     def export(self, folder: str | Path) -> Path:
-        """Write the files, and those that they name, with the knobs as set; returns the folder.
+        """Write the folder with the knobs as set to another folder; returns that.
 
         They are candidates, proved by nothing yet: run the scenarios on them (`--stack`) and then
         `hasim export`. The folder is written beside its place and renamed. InputError if it is
-        there and was not written by this method.
+        there and holds what is no file of this stack.
 
         >>> tuned = ha.load("models/three-servers").set({"haproxy.defaults.timeout_server": "5s"})
         >>> ha.load(tuned.export("out/tuned")).knobs.set_index("knob").value[
         ...     "haproxy.defaults.timeout_server"]
         '5000'
         """
+        from hasim.plan.sweep_files import replace_stack
+
         folder = Path(folder)
-        if folder.exists() and not (folder / MARKER).is_file():
-            text = f"'{folder}' is there and holds something else; it is left alone"
-            raise InputError([Finding("error", "HA104", text, None, "choose another folder")])
-        changed = files.patched(self.folder, self.settings)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
-        try:
-            new.chmod(0o755)
-            (new / MARKER).write_text("written by hasim; may be replaced\n")
-            texts = {**gather(self.folder, self.model)[0], **changed}
-            for path, text in texts.items():
-                (new / path).parent.mkdir(parents=True, exist_ok=True)
-                (new / path).write_bytes(text.encode("utf-8", "surrogateescape"))
-                shutil.copymode(self.folder / path, new / path)
-            put_in_place(new, folder)
-        except BaseException:
-            shutil.rmtree(new, ignore_errors=True)
-            raise
+        replace_stack(self.folder, files.patched(self.folder, self.settings), folder)
         return folder
 
     # ---- drawing ---------------------------------------------------------------------------------
     def __repr__(self) -> str:
-        size = f"{len(self.model.hosts)} hosts, {len(self.containers)} containers"
-        knobs = f", {len(self.settings)} knobs set" if self.settings else ""
+        size = draw.size(self.model)
+        knobs = f", {counted(len(self.settings), 'knob')} set" if self.settings else ""
         return f"<Stack {self.name}: {size}{knobs}>"
 
     def _repr_html_(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +39,7 @@ __all__ = [
     "KnobChange",
     "Move",
     "ScenarioChange",
+    "judged",
     "runs",
     "stacks",
 ]
@@ -87,6 +88,13 @@ def stacks(
     return _compared(*_sides((before, after), [_stack(p) for p in projects], verdicts))
 
 
+def judged(
+    stacks: Sequence[Stack], texts: Sequence[Mapping[str, str]], verdicts: Sequence[Verdict]
+) -> Comparison:
+    """Compare two stacks and what came of them in memory. texts: their files, as simulated."""
+    return _compared(*_sides(("before", "after"), stacks, verdicts, texts))
+
+
 def _stack(project: Project) -> Stack:
     assert project.stack is not None
     return project.stack
@@ -118,10 +126,13 @@ def _verdicts(
 
 
 def _sides(
-    names: Sequence[str | Path], loaded: Sequence[Stack], verdicts: Sequence[Verdict | None]
+    names: Sequence[str | Path],
+    loaded: Sequence[Stack],
+    verdicts: Sequence[Verdict | None],
+    texts: Sequence[Mapping[str, str]] = (),
 ) -> list[Side]:
-    """Secrets of both sides are taken out of both."""
-    texts = [{p: _text(Path(s.folder) / p) for p, _ in s.inputs} for s in loaded]
+    """Secrets of both sides are taken out of both. texts: their files, if not as on disk."""
+    texts = texts or [{p: _text(Path(s.folder) / p) for p, _ in s.inputs} for s in loaded]
     merged = {f"{i}/{p}": t for i, side in enumerate(texts) for p, t in side.items()}
     copies, secrets = redact_all(merged)
     return [
