@@ -65,6 +65,8 @@ def export(
         ticked = sum(b.ticked for b in done.boxes)
         print(f"checklist: {ticked} of {len(done.boxes)} boxes proved, see CHECKLIST.md")
     print(f"changes:\n{done.changes.stat}" if done.changes.files else "changes: none")
+    if done.evidence["rollout"]:
+        print(f"rollout: {done.evidence['rollout']['text']}")
     for line in _next(done.folder):
         print(line)
     return Exit.OK

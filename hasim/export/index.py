@@ -47,6 +47,8 @@ def readme(
     lines += ["", "| | |", "|---|---|"]
     lines += [f"| `{name}` | {what} |" for name, what in LAYOUT]
     lines += ["", "## Changes", "", "```", diff.stat, "```"]
+    if deploy.rollout:
+        lines += ["", f"Applying them, as simulated: {deploy.rollout['text']}."]
     for title, rows in (
         ("## Files that hasim adds", [f"- `{a.path}`: {a.why}" for a in made if a.why]),
         ("## Validators", [f"- {row}" for row in check_lines(checks)]),

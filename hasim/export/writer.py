@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hasim.errors import Exit, Finding, InputError, SimulationBug
-from hasim.export import artefacts, evidence, gate, index, validators
+from hasim.export import apply, artefacts, checklist, evidence, gate, index, validators
 from hasim.export.base import Artefact, Box, Check, Deploy
 from hasim.export.diff import Changes, changes, secrets_of
 from hasim.export.files import gather
@@ -68,7 +68,7 @@ def export(
     with fresh(out) as temp:
         deploy, left, proof = prepare(proof, base, capacity, temp, jobs, say)
         read_back(temp / "stack", deploy.stack)
-        deploy = replace(deploy, rollout=_rollout(deploy, say))
+        deploy = replace(deploy, rollout=_rollout(deploy, jobs, say))
         secrets = secrets_of(deploy.texts, deploy.before)
         made = _artefacts(deploy)
         for one in made:
@@ -78,7 +78,7 @@ def export(
         say("asking the validators")
         checks = validators.run(temp, deploy)
         _validated(run_folder, checks, require_validators)
-        boxes = _boxes(deploy, checks)
+        boxes = checklist.boxes(deploy, checks)
         _write(temp, Artefact("CHECKLIST.md", index.checklist(boxes)), secrets)
         text = index.readme(deploy, made, checks, diff, left)
         _write(temp, Artefact("README.md", text), secrets)
@@ -151,20 +151,19 @@ def read_back(folder: Path, simulated: Stack) -> None:
 
 # ---- what others make ----------------------------------------------------------------------------
 def _artefacts(deploy: Deploy) -> list[Artefact]:
-    made = list(artefacts.make(deploy))
-    if find_spec("hasim.export.apply"):
-        made += import_module("hasim.export.apply").make(deploy)
+    made = [*artefacts.make(deploy), *apply.make(deploy)]
+    if find_spec("hasim.export.scripts"):
+        made += import_module("hasim.export.scripts").make(deploy)
     return sorted(made, key=lambda one: one.path)
 
 
-def _rollout(deploy: Deploy, say: Say) -> Mapping[str, Any] | None:
-    return None
-
-
-def _boxes(deploy: Deploy, checks: Sequence[Check]) -> list[Box]:
-    if not find_spec("hasim.export.checklist"):
-        return []
-    return list(import_module("hasim.export.checklist").boxes(deploy, checks))
+def _rollout(deploy: Deploy, jobs: int, say: Say) -> Mapping[str, Any] | None:
+    if not find_spec("hasim.export.rollout"):
+        return None
+    if deploy.texts != deploy.before:
+        say("simulating the rollout")
+    seed = deploy.verdict["seed"]
+    return import_module("hasim.export.rollout").cost(deploy, seed=seed, jobs=jobs)
 
 
 def _validated(run_folder: Path, checks: Sequence[Check], required: bool) -> None:
