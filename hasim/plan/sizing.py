@@ -24,8 +24,9 @@ CORES_TARGET = 0.80  # of a limit in the busiest minute, where no budget says it
 MEMORY_TARGET = 0.85
 CORES_STEP, MEMORY_STEP = 0.05, 16 << 20
 FEW = 2  # replications while searching
-ROUNDS = 12  # of giving more
-MORE = 1.25
+ROUNDS = 16  # of giving more
+GROW = 1.1  # what breaks a budget gets a tenth more
+MORE = 1.25  # recommended is a quarter more than needed
 MOST_REPLICAS = 32
 FULL = 0.85  # of a host's cores: more processes would only share them
 # Sizes that people write into compose files.
@@ -53,13 +54,13 @@ class Needed:
 
 
 def cores_needed(minute: float, second: float, target: float) -> float:
-    """Cores per instance by the utilisation law: the busiest minute may use `target` of them, and
-    99 % of all seconds fit. In steps of 0.05.
+    """Cores per instance by the utilisation law: the busiest minute uses less than `target` of
+    them, and 99 % of all seconds fit. In steps of 0.05.
 
     >>> cores_needed(minute=0.8, second=0.9, target=0.8)
-    1.0
+    1.05
     """
-    steps = math.ceil(max(minute / target, second) / CORES_STEP - 1e-6)
+    steps = math.ceil(max(minute / target, second) / CORES_STEP + 1e-6)
     return round(max(steps, 1) * CORES_STEP, 2)
 
 
@@ -358,7 +359,7 @@ class Sizer:
     def grown(
         self, counts: Mapping[str, int], amounts: dict[str, Amount], probe: Probe
     ) -> dict[str, Amount]:
-        """A quarter more for what a broken budget names, else for what is nearest to its limit."""
+        """A tenth more for what a broken budget names, else for what is nearest to its limit."""
         broken = [r for s, r in probe.rows if not holds(s, r)]
         known = self.groups(counts)
         room = {g.name: amounts[g.name].cores < self.widest(g) for g in known}
@@ -370,7 +371,7 @@ class Sizer:
                 hit = [g for g in known if not service or service in g.services] or known
                 fullest = max(hit, key=lambda g: use[g.name][2] / amounts[g.name].memory_bytes)
                 one = amounts[fullest.name]
-                more = memory_needed(one.memory_bytes * MORE, 1.0)
+                more = memory_needed(one.memory_bytes * GROW, 1.0)
                 made[fullest.name] = replace(one, memory_bytes=min(more, self.memory))
         if made != amounts:
             return made
@@ -380,6 +381,6 @@ class Sizer:
         if hit:
             tightest = max(hit, key=lambda g: use[g.name][1] / amounts[g.name].cores)
             one = amounts[tightest.name]
-            cores = cores_needed(one.cores * MORE, 0.0, 1.0)
+            cores = cores_needed(one.cores * GROW, 0.0, 1.0)
             made[tightest.name] = replace(one, cores=min(cores, self.widest(tightest)))
         return made
