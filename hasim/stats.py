@@ -190,12 +190,18 @@ def weighted_quantile(values: np.ndarray, weights: np.ndarray, q: float) -> floa
 
 
 def paired(a: Sequence[float], b: Sequence[float], error: float) -> Paired:
-    """Compare two configurations, replication by replication (common random numbers)."""
+    """Compare two configurations, replication by replication (common random numbers).
+
+    Where both are infinite (neither recovered), nothing has changed.
+    """
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if x.shape != y.shape:
         raise ValueError(f"{len(x)} replications against {len(y)}: not the same luck")
+    never = np.isinf(x) & (x == y)
+    x, y = np.where(never, 0.0, x), np.where(never, 0.0, y)
     estimate = t_interval(y - x, error)
-    spread = float(x.std() * y.std()) if len(x) > 1 else 0.0
+    known = len(x) > 1 and np.isfinite(x).all() and np.isfinite(y).all()
+    spread = float(x.std() * y.std()) if known else 0.0
     correlation = float(((x - x.mean()) * (y - y.mean())).mean()) / spread if spread else math.nan
     return Paired(estimate.mean, estimate.low, estimate.high, correlation, len(x))
 

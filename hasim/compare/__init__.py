@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import hasim
 from hasim import stats
@@ -23,7 +24,7 @@ from hasim.compare.sides import Side, of_stack, read_run
 from hasim.model import Stack
 from hasim.plan.trials import Bench, Done, trial
 from hasim.project import Project, open_project, scenario_file
-from hasim.report.redact import redact_all
+from hasim.report.redact import redact_all, scrub_all
 from hasim.runner import make_tasks
 from hasim.scenario import Scenario
 from hasim.sim.run import replicate
@@ -71,7 +72,7 @@ def stacks(
     """
     if scenarios is None:
         loaded = [load(folder) for folder in (before, after)]
-        return _compared(*_sides((before, after), loaded, (None, None)))
+        return _of_stacks((before, after), loaded, (None, None), [_texts(s) for s in loaded])
     projects = [open_project(scenarios, folder) for folder in (before, after)]
     seed = scenario_file(projects[0]).seed if seed is None else seed
     chosen = [[t.scenario for t in make_tasks(p, names, {}, seed)] for p in projects]
@@ -85,14 +86,15 @@ def stacks(
         found = bench.measure(wanted)
     half = len(chosen[0])
     verdicts = _verdicts(projects, chosen, (found[:half], found[half:]), seed)
-    return _compared(*_sides((before, after), [_stack(p) for p in projects], verdicts))
+    loaded = [_stack(p) for p in projects]
+    return _of_stacks((before, after), loaded, verdicts, [_texts(s) for s in loaded])
 
 
 def judged(
     stacks: Sequence[Stack], texts: Sequence[Mapping[str, str]], verdicts: Sequence[Verdict]
 ) -> Comparison:
     """Compare two stacks and what came of them in memory. texts: their files, as simulated."""
-    return _compared(*_sides(("before", "after"), stacks, verdicts, texts))
+    return _of_stacks(("before", "after"), stacks, verdicts, texts)
 
 
 def _stack(project: Project) -> Stack:
@@ -111,40 +113,36 @@ def _verdicts(
     out = []
     for project, mine, numbers in zip(projects, chosen, found, strict=True):
         stack = _stack(project)
-        tasks = {
-            t.scenario.name: t.stack for t in make_tasks(project, [s.name for s in mine], {}, seed)
-        }
-        judged: list[ScenarioVerdict] = []
-        for scenario, measured in zip(mine, numbers, strict=True):
-            own = tasks[scenario.name]
+        tasks = make_tasks(project, [s.name for s in mine], {}, seed)
+        rows: list[ScenarioVerdict] = []
+        for task, scenario, measured in zip(tasks, mine, numbers, strict=True):
+            own = task.stack
             one = decide(scenario, own, measured)
             number = worst.setdefault(scenario.name, one.worst)
             causes = explain(scenario, own, replicate(own, scenario, seed, number))
-            judged.append(replace(one, causes=causes))
-        out.append(assemble(stack, seed, judged, hasim.__version__))
+            rows.append(replace(one, causes=causes))
+        out.append(assemble(stack, seed, rows, hasim.__version__))
     return out
 
 
-def _sides(
+def _of_stacks(
     names: Sequence[str | Path],
     loaded: Sequence[Stack],
     verdicts: Sequence[Verdict | None],
-    texts: Sequence[Mapping[str, str]] = (),
-) -> list[Side]:
-    """Secrets of both sides are taken out of both. texts: their files, if not as on disk."""
-    texts = texts or [{p: _text(Path(s.folder) / p) for p, _ in s.inputs} for s in loaded]
+    texts: Sequence[Mapping[str, str]],
+) -> Comparison:
+    """Secrets of either side are taken out of both. texts: {path: text} of every file."""
     merged = {f"{i}/{p}": t for i, side in enumerate(texts) for p, t in side.items()}
     copies, secrets = redact_all(merged)
-    return [
-        of_stack(
-            str(name),
-            stack,
-            {p: copies[f"{i}/{p}"] for p in texts[i]},
-            sorted(secrets),
-            verdict,
-        )
+    before, after = (
+        of_stack(str(name), stack, {p: copies[f"{i}/{p}"] for p in texts[i]}, verdict)
         for i, (name, stack, verdict) in enumerate(zip(names, loaded, verdicts, strict=True))
-    ]
+    )
+    return cast(Comparison, scrub_all(_compared(before, after), secrets))
+
+
+def _texts(stack: Stack) -> dict[str, str]:
+    return {p: _text(Path(stack.folder) / p) for p, _ in stack.inputs}
 
 
 def _text(path: Path) -> str:

@@ -194,8 +194,7 @@ def _number(row: Row | None) -> float:
 def difference(before: Values, after: Values, same_luck: bool) -> Difference | None:
     """after - before of values by replication; None without values on a side.
 
-    Replications that only one side has are left out of pairs; where both never recovered (inf),
-    nothing has changed.
+    Replications that only one side has are left out of pairs.
     """
     old = {r: v for r, v in before.items() if not math.isnan(v)}
     new = {r: v for r, v in after.items() if not math.isnan(v)}
@@ -206,9 +205,7 @@ def difference(before: Values, after: Values, same_luck: bool) -> Difference | N
         x, y = list(old.values()), list(new.values())
         e = stats.unpaired(x, y, ERROR)
         return Difference(e.mean, e.low, e.high, math.nan, min(len(x), len(y)), False)
-    pairs = [(old[r], new[r]) for r in common]
-    pairs = [(0.0, 0.0) if a == b == math.inf else (a, b) for a, b in pairs]
-    p = stats.paired([a for a, _ in pairs], [b for _, b in pairs], ERROR)
+    p = stats.paired([old[r] for r in common], [new[r] for r in common], ERROR)
     return Difference(p.difference, p.low, p.high, p.correlation, p.n, True)
 
 

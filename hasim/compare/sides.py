@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 from hasim.errors import Finding, InputError
 from hasim.model import Stack
 from hasim.report.json_ import SCHEMA, document
-from hasim.report.redact import scrub
 from hasim.report.runfolder import inside
 from hasim.report.seal import SUMS, broken
 from hasim.stack import load_lenient
@@ -99,16 +98,10 @@ def _replications(path: Path) -> dict[str, dict[int, Measured]]:
 
 
 def of_stack(
-    name: str,
-    stack: Stack,
-    files: Mapping[str, str],
-    secrets: Sequence[str],
-    verdict: Verdict | None = None,
+    name: str, stack: Stack, files: Mapping[str, str], verdict: Verdict | None = None
 ) -> Side:
     """A stack and, if scenarios were run, what came of it. files: redacted copies."""
-    told = json.loads(scrub(json.dumps(document(verdict)), secrets)) if verdict else {}
-    measured = {
-        s.name: {m.replication: m for m in s.measured}
-        for s in (verdict.scenarios if verdict else ())
-    }
+    told = document(verdict) if verdict is not None else {}
+    judged = verdict.scenarios if verdict is not None else ()
+    measured = {s.name: {m.replication: m for m in s.measured} for s in judged}
     return Side(name, told, measured, files, dict(stack.inputs), stack)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 HIDDEN = "<redacted>"
 # Names of secrets in compose, .env, Patroni, PostgreSQL, Redis, Sentinel, keepalived, HAProxy.
@@ -90,6 +92,18 @@ def scrub(text: str, known: Iterable[str]) -> str:
     for value in sorted(set(known), key=lambda v: (-len(v), v)):
         text = text.replace(value, HIDDEN)
     return text
+
+
+def scrub_all(value: Any, known: Iterable[str]) -> Any:
+    """The value with every text in it scrubbed: tuples and dataclasses are made anew."""
+    if isinstance(value, str):
+        return scrub(value, known)
+    if isinstance(value, tuple):
+        return tuple(scrub_all(v, known) for v in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        made = {f.name: scrub_all(getattr(value, f.name), known) for f in fields(value)}
+        return replace(value, **made)
+    return value
 
 
 def redact_all(files: Mapping[str, str]) -> tuple[dict[str, str], frozenset[str]]:

@@ -5,7 +5,7 @@ one step of that setting would buy.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from typing import cast
 
 from hasim.causes import explain
 from hasim.causes_text import Cause
@@ -16,7 +16,7 @@ from hasim.metrics_view import View
 from hasim.model import Stack
 from hasim.plan.trials import Bench, Done, trial
 from hasim.project import Project, inputs, scenario_file
-from hasim.report.redact import redact_all, scrub
+from hasim.report.redact import redact_all, scrub_all
 from hasim.scenario import Scenario
 from hasim.sim.run import replicate
 from hasim.sim.trace import OK, OPEN, OUTCOMES
@@ -52,26 +52,23 @@ def walk(
     seed = file.seed if seed is None else seed
     hidden = redact_all({path: text for path, text, _ in inputs(project)})[1]
 
-    def clean(text: str) -> str:
-        return scrub(text, hidden)
-
     with Bench(jobs=jobs, tell=tell, say=say) as bench:
         say(f"{name}: {REPLICATIONS} replications")
         numbers = range(REPLICATIONS)
         [before] = bench.measure([(trial(stack, scenario, seed), numbers)])
         number, chosen = _which(scenario, stack, before, replication)
         trace = replicate(stack, scenario, seed, number)
-        causes = [replace(c, text=clean(c.text)) for c in explain(scenario, stack, trace)]
+        causes = explain(scenario, stack, trace)
         story: tuple[Moment, ...] = ()
         costs: list[Cause] = []
         steps: tuple[Step, ...] = ()
         if not trace.void and not any(m.void for m in before):
             view = View(trace, scenario, stack)
-            story, costs = moments(view, clean), _costs(view)
+            story, costs = moments(view), _costs(view)
             say(f"{name}: one step of each setting that set a delay")
             behind = settings_behind(stack, causes, story)
-            steps = try_steps(bench, stack, scenario, seed, before, behind, clean)
-    return Walk(
+            steps = try_steps(bench, stack, scenario, seed, before, behind)
+    told = Walk(
         scenario=scenario.name,
         doc=" ".join(scenario.doc.split()),
         stack=stack.name,
@@ -86,6 +83,7 @@ def walk(
         delays=tuple(c for c in causes if not c.requests),
         steps=steps,
     )
+    return cast(Walk, scrub_all(told, hidden))
 
 
 def _chosen(project: Project, name: str) -> tuple[Scenario, Stack]:

@@ -15,6 +15,7 @@ from hasim.walk.rows import Moment, Step, Walk
 
 Where = Callable[[Span | None], Span | None]
 WIDE = 88
+UNCHANGED = "unchanged"
 
 
 def as_is(span: Span | None) -> Span | None:
@@ -84,8 +85,7 @@ def _steps(walk: Walk, here: Where) -> Iterator[str]:
     told = [s for s in tried if not _no_difference(s)]
     for s in told:
         yield f"  {_change(s)}   {_place(s, here)}"
-        failed, served = _count(s.failed), _count(s.served)
-        yield f"      outage {_seconds(s.outage)}   failed {failed}   served {served}"
+        yield f"      {_columns(s)}"
         yield from (f"      mends: {text}" for text in s.mended)
         yield from (f"      BREAKS: {text}" for text in s.broken)
         yield from (f"      but: {text}" for text in s.warnings)
@@ -97,9 +97,21 @@ def _steps(walk: Walk, here: Where) -> Iterator[str]:
             yield f"  {_change(s)}   not tried: {s.refused}"
 
 
+def _columns(s: Step) -> str:
+    """What moved, of four numbers."""
+    found = {
+        "outage": _seconds(s.outage),
+        "recovery": _seconds(s.recovery),
+        "failed": _count(s.failed),
+        "served": _count(s.served),
+    }
+    moved = [f"{name} {text}" for name, text in found.items() if text != UNCHANGED]
+    return "   ".join(moved) or "nothing moved"
+
+
 def _no_difference(s: Step) -> bool:
     """Neither saves nor costs, as far as these replications can tell."""
-    rows = [p for p in (s.outage, s.failed, s.served) if p is not None]
+    rows = [p for p in (s.outage, s.recovery, s.failed, s.served) if p is not None]
     notes = s.mended or s.broken or s.warnings
     return not notes and all(p.low <= 0 <= p.high for p in rows)
 
@@ -127,7 +139,7 @@ def _difference(p: Paired | None, show: Callable[[float], str], unit: str) -> st
     if p is None:
         return "-"
     if p.difference == p.low == p.high == 0:
-        return "unchanged"
+        return UNCHANGED
     luck = f" r {p.correlation:.2f}" if p.correlation == p.correlation else ""
     return f"{show(p.difference)}{unit} [{show(p.low)}, {show(p.high)}]{luck}"
 
@@ -188,6 +200,7 @@ def _step_json(s: Step, here: Where) -> dict[str, Any]:
         "default": s.setting.default or None,
         "because": s.setting.because,
         "outage_s": _paired_json(s.outage),
+        "recovery_s": _paired_json(s.recovery),
         "failed_requests": _paired_json(s.failed),
         "served_requests": _paired_json(s.served),
         "mends": list(s.mended),
@@ -234,12 +247,12 @@ def markdown(walk: Walk, here: Where = as_is) -> str:
                 out.append(f"- {cell(c.text)}" + (f" {code(str(here(c.span)))}" if c.span else ""))
             out.append("")
     if walk.steps:
-        head = "| one step | outage | failed requests | served requests | notes |"
-        out += [head, "|---|---|---|---|---|"]
+        head = "| one step | outage | recovery | failed requests | served requests | notes |"
+        out += [head, "|---|---|---|---|---|---|"]
         for s in walk.steps:
             notes = [*(f"mends {t}" for t in s.mended), *(f"**breaks** {t}" for t in s.broken)]
             notes = [*map(_keep_bold, notes), *map(cell, s.warnings), *filter(None, [s.refused])]
-            moved = (_seconds(s.outage), _count(s.failed), _count(s.served))
+            moved = (_seconds(s.outage), _seconds(s.recovery), _count(s.failed), _count(s.served))
             row = f"{' | '.join(map(cell, moved))} | {'; '.join(notes)} |"
             out.append(f"| {code(_change(s))} {cell(_place(s, here))} | {row}")
         out.append("")

@@ -51,15 +51,17 @@ class Setting:
 class Step:
     """One step of a setting, over the replications of the walk under the same luck.
 
-    outage: of the longest outage in seconds (worst path), failed: of requests that failed, served:
-    of requests that succeeded; all are after - before per replication. broken, mended: budgets
-    that change in most replications. warnings: what else gets worse, and what a daemon says to the
-    value. refused: why it was not run; then there are no numbers.
+    All are after - before per replication. outage: the longest without a good answer, in seconds
+    (worst path); recovery: seconds from the fault until every path works again; failed: requests
+    that failed; served: requests that succeeded. broken, mended: budgets that change in most
+    replications. warnings: what else gets worse, and what a daemon says to the value. refused: why
+    it was not run; then there are no numbers.
     """
 
     setting: Setting
     value: str
     outage: Paired | None = None
+    recovery: Paired | None = None
     failed: Paired | None = None
     served: Paired | None = None
     mended: tuple[str, ...] = ()
@@ -70,7 +72,9 @@ class Step:
     @property
     def saves(self) -> bool:
         """Is less lost, beyond the interval?"""
-        less = [p for p in (self.outage, self.failed) if p is not None and p.high < 0]
+        less = [
+            p for p in (self.outage, self.recovery, self.failed) if p is not None and p.high < 0
+        ]
         return bool(less) or (self.served is not None and self.served.low > 0)
 
 

@@ -39,7 +39,7 @@ def settings_behind(
         if m.setting
     ]
     for seconds, _, text, span in sorted(said, key=lambda row: (-row[0], row[1])):
-        for knob in [*_at(stack.knobs, span), *_named(stack, text)]:
+        for knob in [*_at(stack.knobs, span), *_named(stack, text, span)]:
             one = _setting(stack, knob, text, seconds)
             if not one.names[0].startswith(NO_STEP) and one.names not in found:
                 found[one.names] = one
@@ -59,7 +59,7 @@ def _place(knob: Knob) -> tuple[str, int, int] | None:
     return (o.file, o.line, o.col) if isinstance(o, Span) else None
 
 
-def _named(stack: Stack, text: str) -> list[Knob]:
+def _named(stack: Stack, text: str, span: Span | None) -> list[Knob]:
     """Knobs that a sentence names (`fall 3`, `no timeout check`), of what it is about."""
     plain = re.sub(r"[-_]", " ", text)
     about = set(re.findall(r"[\w.-]*\w", text)) | set(re.findall(r"[\w-]+(?=/)|(?<=/)[\w-]+", text))
@@ -68,7 +68,7 @@ def _named(stack: Stack, text: str) -> list[Knob]:
         for balancer in stack.balancers
         for backend in balancer.backends
         for server in backend.servers
-        if server.name in about or backend.name in about
+        if server.name in about or backend.name in about or _same_line(backend.span, span)
     }
     out = []
     for knob in stack.knobs:
@@ -83,6 +83,10 @@ def _named(stack: Stack, text: str) -> list[Knob]:
         elif kind == "compose" and about & set(path):
             out.append(knob)
     return out
+
+
+def _same_line(a: Span | None, b: Span | None) -> bool:
+    return a is not None and b is not None and (a.file, a.line) == (b.file, b.line)
 
 
 def _setting(stack: Stack, knob: Knob, text: str, seconds: float) -> Setting:

@@ -20,7 +20,7 @@ from hasim.walk.rows import Setting, Step
 from hasim.walk.settings import one_step
 
 ERROR = 0.025  # of one bound: intervals of 95 %
-MOST = 8  # settings that are tried, the longest delays first
+MOST = 10  # settings that are tried, the longest delays first
 MORE_LOAD = 1.05  # probe load that grows by less is not worth a word
 # What a step may make worse though no budget asks: (metric, aggregate).
 WATCHED = (("false_failovers", "count"), ("acked_writes_lost", "count"), ("oom_kills", "count"))
@@ -33,7 +33,6 @@ def try_steps(
     seed: int,
     before: Sequence[Measured],
     settings: Sequence[Setting],
-    clean: Callable[[str], str],
 ) -> tuple[Step, ...]:
     """One step of each setting against `before`, best first; refused values come last."""
     numbers_ = [m.replication for m in before]
@@ -45,9 +44,9 @@ def try_steps(
             continue
         why, warnings = _accepted(stack, scenario, setting, value)
         if why:
-            refused.append(Step(setting, value, refused=clean(why)))
+            refused.append(Step(setting, value, refused=why))
         else:
-            todo.append((setting, value, tuple(map(clean, warnings))))
+            todo.append((setting, value, tuple(warnings)))
     wanted = [
         (trial(stack, scenario, seed, dict.fromkeys(setting.names, value)), numbers_)
         for setting, value, _ in todo
@@ -92,6 +91,7 @@ def _compared(
         setting,
         value,
         outage=_paired(outage_s, before, after),
+        recovery=_paired(recovery_s, before, after),
         failed=_paired(failed, before, after),
         served=_paired(served, before, after),
         mended=mended,
@@ -111,6 +111,11 @@ def outage_s(m: Measured) -> float:
     return max(
         (v for (metric, *_), v in m.summary.items() if metric == "outage_duration"), default=0
     )
+
+
+def recovery_s(m: Measured) -> float:
+    """From the fault until every path works again; inf: never."""
+    return m.summary.get(("time_to_recover", (), "max"), 0.0)
 
 
 def failed(m: Measured) -> float:
@@ -162,7 +167,7 @@ def _worse(before: Sequence[Measured], after: Sequence[Measured]) -> list[str]:
 
 def _rank(step: Step) -> tuple[bool, float, float, float]:
     """The largest certain saving first: whole seconds of outage, then good answers, then errors."""
-    outage, lost, more = (_certain(p) for p in (step.outage, step.failed, step.served))
+    outage, lost, more = map(_certain, (step.outage, step.failed, step.served))
     return not step.saves, round(outage), -more, lost
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,18 +53,15 @@ class _Told:
     subjects: list[str] = field(default_factory=list)
 
 
-def moments(view: View, clean: Callable[[str], str]) -> tuple[Moment, ...]:
-    """The story in time order; `clean` takes secrets out of a text. Empty for a void replication.
-
-    A parent stands before its children.
-    """
+def moments(view: View) -> tuple[Moment, ...]:
+    """The story in time order; a parent stands before its children."""
     told = _shortened(_folded(view))
     home = {m.id: t.mark.id for t in told for m in (t.mark, *t.also)}
     turns = [t.mark for t in told if t.mark.component == FAULT]
     out = []
     for one in told:
         parent = _parent(view, one.mark, told, home, turns)
-        out.append(_moment(view, one, parent, clean))
+        out.append(_moment(view, one, parent))
     out += [*_felt(view, turns), *_errors(view, turns)]
     order = {m.id: i for i, m in enumerate(sorted(turns, key=lambda m: m.t_s))}
     return tuple(sorted(out, key=lambda m: (m.t_s, m.id not in order, m.id < 0, m.id)))
@@ -167,7 +164,7 @@ def _behind(view: View, mark: Mark) -> set[str]:
 
 
 # ---- words ---------------------------------------------------------------------------------------
-def _moment(view: View, one: _Told, parent: Mark | None, clean: Callable[[str], str]) -> Moment:
+def _moment(view: View, one: _Told, parent: Mark | None) -> Moment:
     mark = one.mark
     span, why = waited_for(view, mark) if mark.component != FAULT else (None, "")
     default = mark.default.rstrip(": ") if span is None else ""
@@ -181,8 +178,8 @@ def _moment(view: View, one: _Told, parent: Mark | None, clean: Callable[[str], 
         t_s=mark.t_s,
         after_s=mark.t_s - parent.t_s if parent is not None else 0.0,
         who=mark.component,
-        text=clean(_text(view, one)),
-        setting=clean(why.removeprefix(": ")) if why.startswith(": ") else "",
+        text=_text(view, one),
+        setting=why.removeprefix(": ") if why.startswith(": ") else "",
         span=span,
         default=default,
         also=tuple(sorted(also.items(), key=lambda row: (row[1], row[0]))),
