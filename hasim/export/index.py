@@ -48,7 +48,7 @@ def readme(
     lines += [f"| `{name}` | {what} |" for name, what in LAYOUT]
     lines += ["", "## Changes", "", "```", diff.stat, "```"]
     if deploy.rollout:
-        lines += ["", f"Applying them, as simulated: {deploy.rollout['text']}."]
+        lines += ["", f"Rollout: {deploy.rollout['text']}."]
     for title, rows in (
         ("## Files that hasim adds", [f"- `{a.path}`: {a.why}" for a in made if a.why]),
         ("## Validators", [f"- {row}" for row in check_lines(checks)]),

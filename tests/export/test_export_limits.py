@@ -49,6 +49,7 @@ def guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "scenarios.yaml").write_text(BODY.replace("LIMIT", "5s"))
     assert run("scenarios.yaml", out="out/run", jobs=1).exit_code == 0
     monkeypatch.setattr(validators, "run", lambda folder, deploy: [])
+    monkeypatch.setattr(writer, "_rollout", lambda deploy, jobs, say: None)
     return tmp_path
 
 

@@ -62,7 +62,7 @@ def try_settings(model: str, wanted: dict[str, str]) -> tuple[dict[str, str], St
 
 @pytest.mark.parametrize("model", MODELS)
 @given(data=st.data())
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_files_read_back_to_the_stack_that_was_simulated(model: str, data: st.DataObject) -> None:
     wanted = data.draw(settings_of(model))
     made = try_settings(model, wanted)
