@@ -21,7 +21,7 @@ from hasim.compare.rows import (
 )
 from hasim.compare.sides import Side
 from hasim.model import Knob, Stack
-from hasim.source import Span
+from hasim.source import Default, Span
 from hasim.verdict_measure import Measured
 
 ERROR = 0.025  # of one bound: intervals of 95 %
@@ -74,18 +74,39 @@ def knobs(before: Stack | None, after: Stack | None) -> Iterator[KnobChange]:
     if before is None or after is None:
         return
     old, new = _by_name(before), _by_name(after)
-    places = {_place(k) for name in new for k in new[name] if k.insert is None}
-    places |= {_place(k) for name in old for k in old[name] if k.insert is None}
-    for name in dict.fromkeys([*new, *old]):
-        was, now = old.get(name, []), new.get(name, [])
-        if [k.value for k in was] == [k.value for k in now]:
+    changed = {
+        name: (_values(was), _values(now))
+        for name in dict.fromkeys([*new, *old])
+        if (was := old.get(name, [])) != (now := new.get(name, []))
+        and [k.value for k in was] != [k.value for k in now]
+    }
+    for name, (was_text, now_text) in changed.items():
+        known = (new.get(name) or old[name])[0]
+        if name in old and name in new and _follows(known, old[name][0], name, changed, new):
             continue
-        known = now or was
-        follows = known[0].insert is not None and _place(known[0]) in places
-        if follows and was and now and was[0].insert is not None:
-            continue
-        span = known[0].origin if isinstance(known[0].origin, Span) else None
-        yield KnobChange(name, _values(was), _values(now), known[0].effect, span)
+        span = known.origin if isinstance(known.origin, Span) else None
+        yield KnobChange(name, was_text, now_text, known.effect, span)
+
+
+def _follows(
+    knob: Knob,
+    was: Knob,
+    name: str,
+    changed: Mapping[str, tuple[str, str]],
+    new: Mapping[str, Sequence[Knob]],
+) -> bool:
+    """Is its value that of another knob which changed alike: inherited, or a default that is `as
+    inter`?
+    """
+    alike = [other for other, texts in changed.items() if texts == changed[name] and other != name]
+    written = [k for other in alike for k in new.get(other, ()) if isinstance(k.origin, Span)]
+    if isinstance(knob.origin, Default):
+        home = name.rpartition(".")[0]
+        return isinstance(was.origin, Default) and any(
+            k.name.rpartition(".")[0] == home for k in written
+        )
+    inherits = knob.insert is not None and was.insert is not None
+    return inherits and any(k.insert is None and k.origin == knob.origin for k in written)
 
 
 def _by_name(stack: Stack) -> dict[str, list[Knob]]:
@@ -93,11 +114,6 @@ def _by_name(stack: Stack) -> dict[str, list[Knob]]:
     for knob in stack.knobs:
         out.setdefault(knob.name, []).append(knob)
     return out
-
-
-def _place(knob: Knob) -> tuple[str, int, int]:
-    o = knob.origin
-    return (o.file, o.line, o.col) if isinstance(o, Span) else ("", 0, 0)
 
 
 def _values(found: Sequence[Knob]) -> str:
