@@ -1,0 +1,192 @@
+"""The first stage of a sweep: which candidates are worth whole runs.
+
+1. Ask which knobs the control plane answers to: change one at a time, with next to no load.
+2. If it answers to any: every candidate with next to no load. Who breaks a budget that these runs
+   can see goes; if they can see everything, the best `keep` stay.
+3. Else runs cut to the faults, with the whole load, of who is left; the best `keep` stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hasim.plan import pareto
+from hasim.plan.screen import light, light_sees, short, short_sees
+from hasim.plan.sweep_desk import Desk, Runs, Settings, rows_of
+from hasim.scenario import Budget
+from hasim.verdict_rows import OPERATORS
+
+RUNS = 2  # replications of a cheap run
+SPARE = 4  # as long as candidates will be cheaply run again, at least so many times `keep` stay
+
+
+@dataclass
+class Screened:
+    """dropped: why, by candidate; seen: what the cheap runs said; notes: sentences for people."""
+
+    dropped: dict[Settings, str] = field(default_factory=dict)
+    seen: dict[Settings, dict[str, float]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def screen(desk: Desk, grid: Sequence[Settings], begin: Callable[[str], None]) -> Screened:
+    """Drop what whole runs need not look at."""
+    how, out = desk.plan.screen, Screened()
+    if how == "none" or len(grid) <= desk.plan.keep:
+        out.notes = (f"no screening: {len(grid)} candidates",)
+        return out
+    left = list(grid)
+    if how in ("auto", "control-plane"):
+        begin("which knobs the control plane answers to")
+        loud, breaks = answers(desk)
+        out.notes += (_said(loud),)
+        alone = how == "control-plane" or (all(loud.values()) and _all_light(desk))
+        if any(loud.values()) and (alone or breaks):
+            left = _rounds(desk, left, out, begin, control=True, cut=alone)
+    if how in ("auto", "short") and len(left) > desk.plan.keep:
+        left = _rounds(desk, left, out, begin, control=False, cut=True)
+    return out
+
+
+def _rounds(
+    desk: Desk,
+    left: list[Settings],
+    out: Screened,
+    begin: Callable[[str], None],
+    *,
+    control: bool,
+    cut: bool,
+) -> list[Settings]:
+    """One run of each, then more of those that broke no budget in it."""
+    for n in range(1, RUNS + 1):
+        kind = "the control plane" if control else "runs cut to the faults"
+        begin(f"screening {len(left)} candidates by {kind}")
+        left = _stage(desk, left, out, n, control=control, cut=cut and n == RUNS)
+    return left
+
+
+def answers(desk: Desk) -> tuple[dict[str, bool], bool]:
+    """{knob: does anything change without the users' load when it alone is changed?}, and: did
+    any of these runs break a budget that they can judge?
+
+    Asked, not listed: one replication, the same luck, every value of the knob.
+    """
+    under = [light(short(s)) for s in desk.scenarios]
+    ones = {k.name: [((k.name, v),) for v in k.values] for k in desk.knobs}
+    every: list[Settings] = [(), *(c for values in ones.values() for c in values)]
+    runs = desk.runs(every, 1, under)
+    told = {c: _words(desk, r) for c, r in runs.items()}
+    loud = {name: any(told[c] != told[()] for c in values) for name, values in ones.items()}
+    return loud, any(broken_in_all(desk, r, control=True) for r in runs.values())
+
+
+def _words(desk: Desk, runs: Runs) -> list[object]:
+    """What probes and control processes say of a run."""
+    words: list[object] = []
+    for scenario, measured in zip(runs.scenarios, runs.measured, strict=True):
+        for m in measured:
+            values = zip(scenario.budgets, m.values, strict=False)
+            words += [repr(v) for b, v in values if light_sees(b.metric, order=True)]
+            words += [
+                (key, repr(v)) for key, v in m.summary.items() if light_sees(key[0], order=True)
+            ]
+            words.append(m.void)
+    return words
+
+
+def _all_light(desk: Desk) -> bool:
+    objectives = [o.metric for o in desk.plan.minimise if o.metric != "cost"]
+    budgets = [b.metric for s in desk.scenarios for b in desk.plain(s).budgets]
+    return all(light_sees(m, order=True) for m in objectives) and all(map(light_sees, budgets))
+
+
+def _stage(
+    desk: Desk, left: Sequence[Settings], out: Screened, n: int, *, control: bool, cut: bool
+) -> list[Settings]:
+    """One round of cheap runs. cut: no more than `keep` stay, if every objective can be seen."""
+    under = [light(short(s)) if control else short(s) for s in desk.scenarios]
+    name = "control plane" if control else "short runs"
+    runs = desk.runs(left, n, under)
+    faults = {c: broken_in_all(desk, runs[c], control) for c in left}
+    floor = desk.plan.keep if cut else SPARE * desk.plan.keep
+    fine = [c for c in left if not faults[c]]
+    for c in sorted((c for c in left if faults[c]), key=lambda c: len(faults[c])):
+        if len(fine) < floor:
+            fine.append(c)
+        else:
+            out.dropped[c] = f"{name}: {faults[c][0]}"
+    stay = [c for c in left if c in set(fine)]
+    points = {c: _point(desk, runs[c], control) for c in left}
+    texts = [
+        o.text for o, seen in zip(desk.plan.minimise, _seen(desk, control), strict=True) if seen
+    ]
+    for c in left:
+        out.seen[c] = dict(zip(texts, points[c], strict=True))
+    if cut and all(_seen(desk, control)) and len(stay) > desk.plan.keep:
+        chosen = pareto.best([points[c] for c in stay], desk.plan.keep)
+        best = {stay[i] for i in chosen}
+        for c in stay:
+            if c not in best:
+                out.dropped[c] = f"{name}: others are better, or stand for it"
+        stay = [c for c in stay if c in best]
+    kinds = "with next to no load" if control else "cut to the faults"
+    out.notes += (f"{name}: {len(left)} candidates {kinds}, {len(stay)} left",)
+    blind = [o.text for o, s in zip(desk.plan.minimise, _seen(desk, control), strict=True) if not s]
+    if blind and cut:
+        out.notes += (
+            f"{name}: cannot see {', '.join(blind)}, so no candidate went for being beaten",
+        )
+    return stay
+
+
+def _seen(desk: Desk, control: bool) -> list[bool]:
+    """Which objectives such runs can put candidates in order by."""
+    return [
+        o.metric == "cost"
+        or (
+            light_sees(o.metric, order=True)
+            if control
+            else all(short_sees(b, order=True) for b in rows_of(o))
+        )
+        for o in desk.plan.minimise
+    ]
+
+
+def _point(desk: Desk, runs: Runs, control: bool) -> tuple[float, ...]:
+    seen = _seen(desk, control)
+    with np.errstate(all="ignore"):
+        means = desk.vectors(runs).mean(axis=1)
+    return tuple(float(f"{m:.6g}") for m, s in zip(means, seen, strict=True) if s)
+
+
+def broken_in_all(desk: Desk, runs: Runs, control: bool) -> list[str]:
+    """Budgets that such runs can judge and that break in every replication, as sentences."""
+    if desk.plan.require == "none":
+        return []
+    out = []
+    for scenario, measured in zip(runs.scenarios, runs.measured, strict=True):
+        excused = " ".join(gap.budget for gap in scenario.known_gaps).replace(" ", "")
+        plain = desk.plain(scenario).budgets
+        for i, budget in enumerate(plain):
+            judged = light_sees(budget.metric) if control else short_sees(budget)
+            if not judged or budget.name.replace(" ", "") in excused:
+                continue
+            if all(not m.void and _breaks(budget, m.values[i]) for m in measured):
+                out.append(f"{scenario.name}: {budget.name} {budget.threshold.text}")
+    return out
+
+
+def _breaks(budget: Budget, value: float) -> bool:
+    """Values that are missing break nothing here: a whole run will tell."""
+    threshold = budget.threshold
+    known = not np.isnan(value)
+    return bool(known and not OPERATORS[threshold.operator](value, threshold.limit))
+
+
+def _said(loud: dict[str, bool]) -> str:
+    yes = ", ".join(k for k, v in loud.items() if v) or "none"
+    no = ", ".join(k for k, v in loud.items() if not v) or "none"
+    return f"control processes and probes answer to: {yes}; only requests can tell: {no}"
