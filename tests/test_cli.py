@@ -216,6 +216,13 @@ def test_results_on_stdout_progress_on_stderr(here: Path) -> None:
     assert run("--quiet", code=0, body=PASS)[1] == ""
 
 
+def test_html_is_the_page_of_the_run_folder(here: Path) -> None:
+    out, _ = run("--format", "html", "--format", "html=page.html", code=99, body=FAIL)
+    written = (here / "out/scenarios/report.html").read_text()
+    assert out == written == (here / "page.html").read_text()
+    assert written.startswith("<!doctype html>")
+
+
 def test_formats(here: Path) -> None:
     files = [w for f in ("junit=a/j.xml", "markdown=m.md", "json=v.json", "text=t.txt")
              for w in ("--format", f)]  # fmt: skip

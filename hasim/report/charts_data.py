@@ -36,6 +36,7 @@ TELLING = (
     (r"^container start", "", "container start"),
     (r"^(Server \S+ is going .*|.*draining.*|Reloading.*|exits.*)", "", r"\1"),
 )
+LEAVING = re.compile(r"^draining|^exits")
 BACK = re.compile(r"^listening|eady to accept connections|^host booted")
 
 
@@ -179,7 +180,7 @@ def bars(trace: Trace, start_s: float, end_s: float) -> tuple[Bar, ...]:
     rows: dict[str, Bar] = {}
     for fault in trace.faults:
         for name in _targets(trace, fault):
-            away = (fault.start_s, min(_back(trace, fault, name), end_s))
+            away = (_gone(trace, fault, name), min(_back(trace, fault, name), end_s))
             hit = (*(rows[name].hit if name in rows else ()), away)
             rows[name] = Bar(name, _rest(hit, start_s, end_s), hit)
     table = trace.per_second.get("in_rotation")
@@ -195,8 +196,17 @@ def bars(trace: Trace, start_s: float, end_s: float) -> tuple[Bar, ...]:
 def _targets(trace: Trace, fault: FaultSpan) -> list[str]:
     """The names of what a fault hit: one process, one host, several; its target if unknown."""
     mark = next((m for m in trace.timeline if m.id == fault.mark), None)
-    words = re.split(r",\s*", mark.detail) if mark is not None and mark.detail else [fault.target]
+    text = mark.detail if mark is not None and mark.detail else fault.target
+    words = re.sub(r"\s*\([^)]*\)$", "", text).split(",")
     return [w.strip() for w in words if w.strip()][:4]
+
+
+def _gone(trace: Trace, fault: FaultSpan, name: str) -> float:
+    """When it went away: at once, but an update takes one after the other."""
+    if fault.do == "rolling-update":
+        own = [m.t_s for m in trace.timeline if m.component == name and LEAVING.search(m.event)]
+        return next((t for t in own if t >= fault.start_s), fault.start_s)
+    return fault.start_s
 
 
 def _back(trace: Trace, fault: FaultSpan, name: str) -> float:

@@ -44,7 +44,7 @@ STATE = {
     "L": "while the last data went to the client",
     "T": "while it was tarpitted",
 }
-MOST_FAILURES, AROUND = 12, 1
+MOST_FAILURES, AROUND, LEAST_CORES = 12, 1, 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,10 @@ def meaning(status: str, letters: str) -> str:
 
 
 def resources(traces: Sequence[Trace], stack: Stack) -> tuple[Resource, ...]:
-    """The busiest container of every service over all replications."""
+    """The busiest container of every service over all replications.
+
+    What uses too little to be simulated (an exporter, a Sentinel) is left out.
+    """
     ran = [t for t in traces if not t.void and len(t.per_second.get("cpu_s", ()))]
     if not ran:
         return ()
@@ -129,6 +132,8 @@ def resources(traces: Sequence[Trace], stack: Stack) -> tuple[Resource, ...]:
             columns.setdefault(limits[name][0], []).append(column)
     made = []
     for service, own in columns.items():
+        if cpu[own].max() < LEAST_CORES and not memory[own].any():
+            continue
         names = [ran[0].instances[c] for c in own]
         cores, sizes = (np.array([limits[n][i] for n in names]) for i in (1, 2))
         bare = [n for n in names if not (known[n].cpus and known[n].mem_limit_bytes)]

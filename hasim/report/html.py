@@ -111,7 +111,7 @@ def _template(name: str) -> Any:
     env.globals.update(
         observed=numbers.observed,
         interval=lambda row: "" if numbers.built_in(row) else numbers.interval(row),
-        margin=numbers.margin,
+        margin=lambda row: "" if numbers.built_in(row) else numbers.margin(row),
         show=numbers.show,
         signs={**numbers.MARKS, "known-gap": "~", "stale-gap": "!"},
     )

@@ -44,6 +44,20 @@ def test_what_a_fault_holds_is_back_at_its_own_word_or_at_the_repair() -> None:
     assert bar.up == ((80, 100.0), (230.0, 250))
 
 
+def test_an_update_takes_one_after_the_other() -> None:
+    fault = FaultSpan("rolling-update", "gw", 100.0, 160.0, 7)
+    marks = (
+        Mark(7, -1, 100.0, "fault", "rolling-update", "gw-1, gw-2 (wait_limit=60.0)"),
+        Mark(8, 7, 101.0, "gw-1", "draining", "SIGTERM"),
+        Mark(9, 8, 105.0, "gw-1", "listening", ""),
+        Mark(10, 7, 120.0, "gw-2", "exits", ""),
+        Mark(11, 10, 125.0, "gw-2", "listening", ""),
+    )
+    made = replace(trace(), faults=(fault,), timeline=marks)
+    held = {bar.name: bar.hit for bar in charts_data.bars(made, 80, 250)}
+    assert held == {"gw-1": ((101.0, 105.0),), "gw-2": ((120.0, 125.0),)}
+
+
 @pytest.mark.parametrize(
     ("event", "detail", "text"),
     [
