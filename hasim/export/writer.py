@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -23,7 +23,7 @@ from hasim.export.limits import read as read_limits
 from hasim.export.limits import run_again
 from hasim.model import Knob, Stack
 from hasim.project import scenario_file
-from hasim.report import redact
+from hasim.report import html, redact
 from hasim.report.seal import hashes, put_in_place
 from hasim.stack import load, patched
 from hasim.workers import undisturbed
@@ -75,6 +75,8 @@ def export(
             _write(temp, one, secrets)
         diff = changes(deploy.before, deploy.texts)
         _write(temp, Artefact("CHANGES.diff", diff.text), secrets)
+        for page in _report(run_folder, deploy, diff, secrets):
+            _write(temp, page, secrets)
         say("asking the validators")
         checks = validators.run(temp, deploy)
         _validated(run_folder, checks, require_validators)
@@ -120,6 +122,16 @@ def prepare(
     changed = moved(old, stack)
     deploy = Deploy(texts, before, stack, old, changed, proof.document, file, sizes)
     return deploy, left, proof
+
+
+def _report(
+    run_folder: Path, deploy: Deploy, diff: Changes, secrets: Collection[str]
+) -> Iterator[Artefact]:
+    """The run's page with what the export changes, if the run was about these very files."""
+    page = run_folder / "report.html"
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    if deploy.stack.sha256 in text:
+        yield Artefact("report.html", html.with_diff(text, diff.text, secrets))
 
 
 def moved(old: Stack, new: Stack) -> tuple[Knob, ...]:

@@ -48,6 +48,7 @@ def test_the_users_files_are_there_byte_for_byte(place: Path) -> None:
     assert {"haproxy.cfg", "profile.yaml", "stack.yaml"} <= set(own)
     assert load(OUT / "stack").sha256 == load("stack").sha256
     assert done.changes.text == "" == (OUT / "CHANGES.diff").read_text()
+    assert 'id="changes"' in (OUT / "report.html").read_text(encoding="utf-8")
     assert sorted(p.name for p in Path("out").iterdir()) == ["deploy", "scenarios"]
 
 
