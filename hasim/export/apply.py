@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Sequence
-from importlib.resources import files
 
-from hasim.export.apply_stack import HostView, admin_socket, stats_page
+from hasim.export import scripts
+from hasim.export.apply_shell import haproxies, library
+from hasim.export.apply_stack import HostView
 from hasim.export.apply_steps import Rollout, Step, plan
 from hasim.export.base import Artefact, Deploy
 
@@ -38,34 +39,31 @@ echo "nothing to change on {host}"
 
 
 def make(deploy: Deploy) -> list[Artefact]:
-    """hosts/<host>/apply.sh and rollback.sh, and extra/ROLLOUT.md, in path order."""
+    """Every script of the export and extra/ROLLOUT.md, in path order."""
     rollout = plan(deploy)
-    made = []
+    made = scripts.make(deploy)
     for view in rollout.hosts:
         at, steps = f"hosts/{view.name}", rollout.steps[view.name]
-        for name, text in _scripts(view, steps, deploy).items():
+        for name, text in _scripts(view, steps, deploy, rollout.hosts).items():
             why = "takes the change back" if name == "rollback.sh" else "puts it into service"
             made.append(Artefact(f"{at}/{name}", text, f"{why} on {view.name}", executable=True))
-    text = order(rollout)
+    text = order(rollout, scripts.undrained(deploy))
     made.append(Artefact("extra/ROLLOUT.md", text, "the steps of apply.sh, and the order of hosts"))
     return sorted(made, key=lambda one: one.path)
 
 
-def library(name: str) -> str:
-    """A file of hasim/export/shell."""
-    return files("hasim.export").joinpath("shell", name).read_text(encoding="utf-8")
-
-
-def _scripts(view: HostView, steps: Sequence[Step], deploy: Deploy) -> dict[str, str]:
+def _scripts(
+    view: HostView, steps: Sequence[Step], deploy: Deploy, found: Sequence[HostView]
+) -> dict[str, str]:
     if not steps:
         what = {"apply.sh": _APPLY, "rollback.sh": _BACK}
         return {
             name: _NOTHING.format(what=text.format(host=view.name), host=view.name)
             for name, text in what.items()
         }
-    own = haproxies(deploy)
+    own = haproxies(deploy, found)
     calls = [_call("step", n, s) for n, s in enumerate(steps, 1)]
-    back = [_call("unstep", n, s) for n, s in enumerate(steps, 1)][::-1]
+    back = [_call("unstep", n, s) for n, s in _backwards(list(enumerate(steps, 1)))]
     advice = "Nothing after it was touched. To go back: ./rollback.sh"
     apply = _head(view, steps, deploy, _APPLY, advice) + library("apply.lib.sh") + own
     apply += "\n" + "\n".join(['start "$@"', *calls, "finish"]) + "\n"
@@ -81,6 +79,15 @@ def _scripts(view: HostView, steps: Sequence[Step], deploy: Deploy) -> dict[str,
     closing = ["finish", 'if [ "$DRY" = 0 ]; then rm -rf -- "$STATE"; fi']
     undo += "\n" + "\n".join([*opening, *back, *closing]) + "\n"
     return {"apply.sh": apply, "rollback.sh": undo}
+
+
+def _backwards(steps: list[tuple[int, Step]]) -> list[tuple[int, Step]]:
+    """The last step first; a hand-over still comes before what it is for."""
+    out: list[tuple[int, Step]] = []
+    for at, one in enumerate(steps):
+        after_hand_over = at > 0 and steps[at - 1][1].verb.endswith("hand_over")
+        out.insert(1 if after_hand_over else 0, one)
+    return out
 
 
 def _head(view: HostView, steps: Sequence[Step], deploy: Deploy, what: str, advice: str) -> str:
@@ -108,39 +115,8 @@ def _call(how: str, number: int, step: Step) -> str:
     return f"{how} {number} {words}"
 
 
-def haproxies(deploy: Deploy) -> str:
-    """The function `haproxy_says HOST CONTAINER COMMAND` for the HAProxies of a stack."""
-    rollout_hosts = plan_hosts(deploy)
-    lines = ["", "haproxy_says() {  # haproxy_says HOST CONTAINER COMMAND", "  case $1/$2 in"]
-    for balancer in deploy.stack.balancers:
-        host, container = rollout_hosts.get(balancer.instance, ("", ""))
-        command = admin_socket(balancer, deploy.before)
-        page = stats_page(balancer, deploy.before)
-        if not container or not (command or page):
-            continue
-        inside = shlex.quote(command or page)
-        stdin = ' <<<"$3"' if command else ""
-        flag = "-i " if command else ""
-        where = shlex.quote(f"{host}/{container}")
-        name = f'"$(name_of {shlex.quote(container)})"'
-        lines.append(
-            f"    {where}) on {shlex.quote(host)} exec {flag}{name} sh -c {inside}{stdin} ;;"
-        )
-    return "\n".join([*lines, "    *) : ;;", "  esac", "}", ""])
-
-
-def plan_hosts(deploy: Deploy) -> dict[str, tuple[str, str]]:
-    """{instance: (host, container)} of everything that compose runs."""
-    return {
-        unit.instance.name: (view.name, unit.container)
-        for view in plan(deploy).hosts
-        for unit in view.units
-        if unit.instance is not None
-    }
-
-
-def order(rollout: Rollout) -> str:
-    """ROLLOUT.md."""
+def order(rollout: Rollout, undrained: Sequence[str] = ()) -> str:
+    """ROLLOUT.md. undrained: services that rolling-update.sh leaves out."""
     lines = ["# Rollout", ""]
     if not rollout.all:
         lines.append("Nothing to change: the deployed files are those of this export.")
@@ -159,11 +135,17 @@ def order(rollout: Rollout) -> str:
         if rollout.all:
             lines += ["", f"## {number}. {host}", ""]
             lines += [f"{n}. {s.text}" for n, s in enumerate(steps, 1)] or ["nothing to change"]
-    if rollout.notes:
-        lines += ["", "## By hand", "", *(f"- {note}" for note in rollout.notes)]
+    notes = [*rollout.notes]
+    if undrained:
+        notes.append(
+            f"New images of {', '.join(undrained)}: `rolling-update.sh` leaves them out, because "
+            "HAProxy cannot drain them: it needs a `stats socket` with `level admin`."
+        )
+    if notes:
+        lines += ["", "## By hand", "", *(f"- {note}" for note in notes)]
     return "\n".join(lines) + "\n"
 
 
 def _elsewhere(step: Step) -> bool:
-    drains = step.args[2:] if step.verb == "recreate" else ()
+    drains = step.args[4:] if step.verb == "recreate" else ()
     return any(not d.startswith(f"{step.host}/") for d in drains)

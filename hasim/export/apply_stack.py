@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hasim.export.base import Deploy
@@ -123,10 +124,68 @@ _SOCKET = re.compile(r"^\s*stats\s+socket\s+(\S+)([^\n#]*)", re.MULTILINE)
 _URI = re.compile(r"^\s*stats\s+uri\s+(\S+)", re.MULTILINE)
 
 
-def admin_socket(balancer: Balancer, texts: Mapping[str, str]) -> str:
-    """A command for `sh -c` inside of its container that speaks to the stats socket at admin
-    level; "" if the configuration opens none.
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """How to ask a HAProxy: a command for `sh -c` inside of its container. admin: it reads
+    commands from standard input at admin level; else it prints the statistics and no more.
     """
+
+    command: str
+    admin: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """The server lines of an instance: HOST/BALANCER/BACKEND/SERVER of those that can be watched.
+
+    drains: all of them can be drained. settle_s: after so long HAProxy has found out that what it
+    believes is not so.
+    """
+
+    servers: tuple[str, ...]
+    drains: bool
+    settle_s: int
+
+
+def places(found: Sequence[HostView]) -> dict[str, tuple[str, str]]:
+    """{instance: (host, container)} of everything that compose runs."""
+    return {u.instance.name: (v.name, u.container) for v in found for u in v.units if u.instance}
+
+
+def talks(deploy: Deploy) -> dict[str, Talk]:
+    """{instance: how to ask it} of the HAProxies that can be asked in one way before and after."""
+    old = {b.instance: b for b in deploy.old.balancers}
+    found = {}
+    for balancer in deploy.stack.balancers:
+        before = old.get(balancer.instance, balancer)
+        for read, admin in ((_socket, True), (_page, False)):
+            command = read(balancer, deploy.texts)
+            if command and command == read(before, deploy.before):
+                found[balancer.instance] = Talk(command, admin)
+                break
+    return found
+
+
+def behind(deploy: Deploy, found: Sequence[HostView], instance: str) -> Behind:
+    """The server lines that lead to an instance."""
+    at, ways = places(found), talks(deploy)
+    servers, drains, settle_s = [], True, 0.0
+    for balancer in deploy.stack.balancers:
+        hits = [(b, s) for b in balancer.backends for s in b.servers if s.instance == instance]
+        way = ways.get(balancer.instance) if balancer.instance in at else None
+        if hits:
+            drains = drains and way is not None and way.admin
+        for backend, server in hits if way else ():
+            servers.append("/".join((*at[balancer.instance], backend.name, server.name)))
+            if server.check is not None:
+                check = server.check
+                each_s = check.inter_s + (check.timeout_check_s or check.inter_s)
+                settle_s = max(settle_s, check.fall * each_s)
+    return Behind(tuple(servers), bool(servers) and drains, math.ceil(settle_s) + 1)
+
+
+def _socket(balancer: Balancer, texts: Mapping[str, str]) -> str:
+    """The stats socket at admin level."""
     for address, rest in _SOCKET.findall(texts.get(balancer.file, "")):
         if "level admin" not in " ".join(rest.split()):
             continue
@@ -139,10 +198,8 @@ def admin_socket(balancer: Balancer, texts: Mapping[str, str]) -> str:
     return ""
 
 
-def stats_page(balancer: Balancer, texts: Mapping[str, str]) -> str:
-    """The same for its statistics page, which can only be read; "" if it has none or asks for a
-    password.
-    """
+def _page(balancer: Balancer, texts: Mapping[str, str]) -> str:
+    """The statistics page, if it asks for no password."""
     text = texts.get(balancer.file, "")
     front = next((f for f in balancer.frontends if f.stats and f.binds), None)
     if front is None or re.search(r"^\s*stats\s+auth\s", text, re.MULTILINE):

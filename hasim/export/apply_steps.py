@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hasim.export.apply_stack import HostView, Unit, admin_socket, meaning, sha, views
+from hasim.export.apply_stack import Behind, HostView, Unit, behind, meaning, sha, views
 from hasim.export.base import Deploy
 from hasim.model import Knob
 from hasim.read.yaml12 import parse, plain
@@ -98,30 +98,6 @@ class _Planner:
             if key[1] == file and knob.name.startswith(prefix) and new.get(key) is not None:
                 yield knob, new[key]
 
-    def servers(self, instance: str) -> list[str]:
-        """HOST/BALANCER/BACKEND/SERVER of every line that leads to an instance and whose HAProxy
-        can be told to drain it. Empty if one of them cannot: half a drain moves nobody.
-        """
-        found = []
-        for balancer in self.deploy.stack.balancers:
-            lines = [(b.name, s.name) for b in balancer.backends for s in b.servers
-                     if s.instance == instance]  # fmt: skip
-            if not lines:
-                continue
-            host, container = self.container(balancer.instance)
-            if not container or not admin_socket(balancer, self.deploy.before):
-                return []
-            found += [f"{host}/{container}/{b}/{s}" for b, s in lines]
-        return found
-
-    def container(self, instance: str) -> tuple[str, str]:
-        """(host, container) of an instance; ("", "") if compose does not run it."""
-        for view in self.hosts:
-            for unit in view.units:
-                if unit.instance is not None and unit.instance.name == instance:
-                    return view.name, unit.container
-        return "", ""
-
     def last(self, kind: str) -> str:
         """The last instance of a kind in the order of the rollout."""
         found = [u.instance.name for v in self.hosts for u in v.of_kind(kind) if u.instance]
@@ -184,16 +160,18 @@ class _Host:
 
     def recreate(self, unit: Unit) -> Step:
         name, one = unit.service.name, unit.instance
-        drains = self.work.servers(one.name) if one and one.kind == "service" else []
-        how = ", drained before" if drains else ""
-        args = (name, unit.container, *drains)
-        if not drains or one is None:
-            do = "recreate" if one else ""
-            return self.step(f"{name}: a container with the new settings", "recreate", *args,
-                             do=do, target=one.name if one else "")  # fmt: skip
+        text = f"{name}: a container with the new settings"
+        line = behind(self.deploy, self.work.hosts, one.name) if one else Behind((), False, 0)
+        if one is None or one.kind != "service":
+            line = replace(line, servers=(), drains=False)
+        args = (name, unit.container, str(int(line.drains)), str(line.settle_s), *line.servers)
+        if not line.drains or one is None:
+            do, target = ("recreate", one.name) if one else ("", "")
+            return self.step(text, "recreate", *args, do=do, target=target)
         with_ = {"via": "serial", "drain": str(float(DRAIN_S)), "wait": "haproxy-up",
-                 "wait_limit": "120.0", "on_timeout": "stop", "pause": "0.0"}  # fmt: skip
-        text = f"{name}: a container with the new settings{how}"
+                 "wait_limit": "120.0", "on_timeout": "stop",
+                 "pause": str(float(line.settle_s))}  # fmt: skip
+        text += ", drained before"
         return self.step(text, "recreate", *args, do="rolling-update", target=one.name, with_=with_)
 
     def removed(self) -> Iterator[Step]:

@@ -163,10 +163,11 @@ on() {  # on HOST DOCKER-ARGUMENTS...: this host's engine, or that of a docker c
   if [ "$1" = "$HOST" ]; then docker "${@:2}"; else docker --context "$1" "${@:2}"; fi
 }
 
-name_of() {  # a container, or service:NAME for one whose name compose makes
-  if [ "${1#service:}" = "$1" ]; then printf '%s\n' "$1"; return 0; fi
-  docker ps -q --filter "label=com.docker.compose.service=${1#service:}" | head -n 1
+id_of() {  # id_of HOST CONTAINER: a name, or service:NAME for one whose name compose makes
+  if [ "${2#service:}" = "$2" ]; then printf '%s\n' "$2"; return 0; fi
+  on "$1" ps -a -q --filter "label=com.docker.compose.service=${2#service:}" | head -n 1
 }
+name_of() { id_of "$HOST" "$1"; }
 
 compose() {
   local files=() file
@@ -196,15 +197,27 @@ undo_start() { does docker rm -f "$(name_of "$2")"; }
 apply_remove() { does docker stop "$(name_of "$2")"; does docker rm "$(name_of "$2")"; }
 undo_remove() { does compose up -d --no-deps "$1"; settled "$2"; }
 
-# recreate SERVICE CONTAINER [HOST/BALANCER/BACKEND/SERVER]...
+# recreate SERVICE CONTAINER DRAINS SETTLE-SECONDS [HOST/BALANCER/BACKEND/SERVER]...
 apply_recreate() {
   local at
-  for at in "${@:3}"; do set_state "$at" drain; done
-  for at in "${@:3}"; do drained "$at"; done
+  if [ "$3" = 1 ]; then
+    for at in "${@:5}"; do set_state "$at" drain; done
+    for at in "${@:5}"; do drained "$at"; done
+  fi
   does compose up -d --no-deps "$1"
   settled "$2"
-  for at in "${@:3}"; do set_state "$at" ready; done
-  for at in "${@:3}"; do wait_for "${at#*/} is UP" server_is "$at" UP; done
+  if [ "$3" = 1 ]; then for at in "${@:5}"; do set_state "$at" ready; done; fi
+  believed "$4" "${@:5}"
+}
+
+# HAProxy calls a server UP until its checks have found out: ask, wait for that long, ask again.
+believed() {  # believed SETTLE-SECONDS HOST/BALANCER/BACKEND/SERVER...
+  local at
+  if [ $# = 1 ]; then return 0; fi
+  for at in "${@:2}"; do wait_for "${at#*/} is UP" server_is "$at" UP; done
+  if [ "$DRY" = 1 ]; then return 0; fi
+  sleep "$1"
+  for at in "${@:2}"; do wait_for "${at#*/} stays UP" server_is "$at" UP; done
 }
 undo_recreate() { apply_recreate "$@"; }
 
@@ -383,7 +396,7 @@ apply_redis_hand_over() {  # CONTAINER PORT SENTINEL SENTINEL-PORT MASTER: repli
   does redis_ok "$3" "$4" SENTINEL FAILOVER "$5"
   wait_for "$1 is a replica" is_replica "$1" "$2"
 }
-undo_redis_hand_over() { :; }
+undo_redis_hand_over() { apply_redis_hand_over "$@"; }
 
 # ---- Patroni and PostgreSQL ----------------------------------------------------------------------
 patroni() {  # patroni CONTAINER CONFIG-INSIDE ARGUMENTS...; reads its standard input
@@ -436,7 +449,7 @@ apply_patroni_hand_over() {  # CONTAINER CONFIG-INSIDE SCOPE MEMBER: the leader 
   wait_for "$4 is a replica" follows "$1" "$2" "$4"
   wait_for "the cluster of $1 has a leader and all members run" patroni_well "$1" "$2"
 }
-undo_patroni_hand_over() { :; }
+undo_patroni_hand_over() { apply_patroni_hand_over "$@"; }
 
 apply_patroni_restart() {  # CONTAINER CONFIG-INSIDE SCOPE MEMBER: only where a restart is pending
   does patroni "$1" "$2" restart --force --pending "$3" "$4" </dev/null

@@ -1,0 +1,85 @@
+"""What applying costs, simulated: known answers, and the same for any number of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from lab import changed
+
+from hasim.export.base import Deploy
+from hasim.export.rollout import constant, cost, steadiest
+from hasim.plan.trials import Bench
+
+GUIDE = "story-portal-guide-bootable"
+
+
+def gentle(name: str, settings: Mapping[str, str], folder: Path, users: float = 40) -> Deploy:
+    """A Deploy with a load that a test can afford."""
+    folder.mkdir(exist_ok=True)
+    deploy = changed(name, settings, folder)
+    base = steadiest(deploy.scenarios)
+    load = replace(base.load, executor="constant-vus", start=users, stages=((60.0, users),))
+    file = replace(deploy.scenarios, scenarios=(replace(base, load=load, faults=()),))
+    return replace(deploy, scenarios=file)
+
+
+def test_nothing_changed_costs_nothing_and_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Bench, "__enter__", lambda self: pytest.fail("a run"))
+    found = cost(gentle("story-portal", {}, tmp_path / "new"), seed=1)
+    assert found == {
+        "changed": False,
+        "text": "nothing changes: no request is touched",
+        "steps": [],
+        "rolling_update": [],
+    }
+
+
+def test_a_value_set_in_a_running_process_touches_nobody(tmp_path: Path) -> None:
+    settings = {"sentinel.sentinel-2.mymaster.down-after-milliseconds": "3000"}
+    deploy = gentle("story-portal", settings, tmp_path / "new", users=5)
+    found = cost(deploy, seed=1, jobs=1, replications=2)
+    assert [row["do"] for row in found["steps"]] == [""]
+    assert found["failed"] == [0.0, 0.0, 0.0]
+
+
+def test_a_reload_of_haproxy_is_free_and_a_gateway_without_drain_is_not(tmp_path: Path) -> None:
+    settings = {
+        "haproxy.defaults.timeout_server": "3000",
+        "compose.l09-api-gateway-1.stop_grace_period": "20s",
+    }
+    deploy = gentle(GUIDE, settings, tmp_path / "new")
+    found = cost(deploy, seed=1, jobs=1, replications=3)
+    rows = {row["do"]: row for row in found["steps"]}
+    assert rows["reload"]["failed"] == [0.0, 0.0, 0.0]
+    assert rows["reload"]["outage_s"][0] == 0.0
+    # LB-3, LB-6: each request on the dead server fails until HAProxy has noticed
+    assert rows["recreate"]["failed"][0] > 5
+    assert found["failed"][0] == pytest.approx(rows["recreate"]["failed"][0])
+    assert found["rolling_update"] == []
+
+
+@pytest.mark.slow
+def test_with_drain_it_is_free_and_workers_do_not_matter(tmp_path: Path) -> None:
+    settings = {"compose.l09-api-gateway-1.stop_grace_period": "20s"}
+    deploy = gentle("story-portal", settings, tmp_path / "new", users=30)
+    found = cost(deploy, seed=1, jobs=1, replications=3)
+    assert [row["do"] for row in found["steps"]] == ["", "rolling-update"]
+    assert found["failed"] == [0.0, 0.0, 0.0]
+    services = [row["service"] for row in found["rolling_update"]]
+    assert services == ["l09-api-gateway", "platform-ui", "l01-data-layer"]
+    gateways = found["rolling_update"][0]
+    assert gateways["failed"] == [0.0, 0.0, 0.0]
+    assert cost(deploy, seed=1, jobs=2, replications=3) == found
+
+
+def test_the_load_is_the_level_that_lasts_longest(models: Path, tmp_path: Path) -> None:
+    deploy = changed("story-portal", {}, tmp_path)
+    base = steadiest(deploy.scenarios)
+    assert not base.faults
+    load = constant(base.load, 50.0)
+    assert (load.executor, load.start, load.stages) == ("constant-vus", 500, ((50.0, 500),))
