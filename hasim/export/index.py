@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hasim.export import evidence
 from hasim.export.base import Artefact, Box, Check, Deploy
@@ -14,6 +15,7 @@ LAYOUT = (
     ("hosts/<host>/", "what goes to one host, with apply.sh and rollback.sh"),
     ("extra/", "what hasim adds"),
     ("CHANGES.diff", "what differs from the files as deployed now; secrets are redacted"),
+    ("report.html", "the run, and what the export changes, as one page"),
     ("CHECKLIST.md", "the pre-production checklist, each box with its proof or why it is open"),
     ("EVIDENCE.json", "what was proved, by which run, for which bytes"),
 )
@@ -38,8 +40,7 @@ def readme(
     said = deploy.verdict
     gaps = evidence.gaps(said)
     lines = [f"# {deploy.stack.name}: deployable files", ""]
-    count = len(said["scenarios"])
-    lines += [f"All {count} scenarios passed" + (" or are excused:" if gaps else "."), ""]
+    lines += [_passed(said, bool(gaps)), ""]
     lines += [f"- known gap: {g}" for g in gap_lines(deploy)]
     assumed = evidence.assumptions(said)
     if assumed:
@@ -49,8 +50,9 @@ def readme(
     lines += ["", "## Changes", "", "```", diff.stat, "```"]
     if deploy.rollout:
         lines += ["", f"Rollout: {deploy.rollout['text']}."]
+    own = set(deploy.texts.values())  # what is mounted on a host
     for title, rows in (
-        ("## Files that hasim adds", [f"- `{a.path}`: {a.why}" for a in made if a.why]),
+        ("## Files that hasim adds", [f"- `{a.path}`: {a.why}" for a in made if a.text not in own]),
         ("## Validators", [f"- {row}" for row in check_lines(checks)]),
         (
             "## Left out",
@@ -60,6 +62,15 @@ def readme(
         if rows:
             lines += ["", title, "", *rows]
     return "\n".join(lines) + "\n"
+
+
+def _passed(said: Mapping[str, Any], excused: bool) -> str:
+    """What the run showed, in one sentence."""
+    n = len(said["scenarios"])
+    runs = sum(s["replications"] for s in said["scenarios"])
+    whole = f"{n} scenario{'s' if n > 1 else ''} of {said['run']['file']} passed"
+    how = f" ({runs} replications, seed {said['seed']})"
+    return whole + (" or are excused" if excused else "") + how + (":" if excused else ".")
 
 
 def gap_lines(deploy: Deploy) -> list[str]:
