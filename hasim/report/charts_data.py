@@ -15,6 +15,7 @@ import numpy as np
 from hasim.scenario import Scenario
 from hasim.sim.trace import FaultSpan, Mark, Trace
 from hasim.verdict import ScenarioVerdict
+from hasim.verdict_rows import Row
 
 BEFORE_S, AFTER_S = 20.0, 40.0  # what is shown around the faults
 MOST_BARS, MOST_MOMENTS, MOST_POINTS = 12, 14, 400
@@ -140,8 +141,7 @@ def latency_limits(judged: Scenario | ScenarioVerdict | None) -> tuple[float, ..
     found = set()
     for budget in judged.budgets if judged is not None else ():
         if budget.metric in ("http_req_duration", "latency"):
-            limit = getattr(budget, "limit", None)
-            found.add(budget.threshold.limit if limit is None else limit)  # type: ignore[union-attr]
+            found.add(budget.limit if isinstance(budget, Row) else budget.threshold.limit)
     return tuple(sorted(found))
 
 
