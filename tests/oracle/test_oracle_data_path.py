@@ -202,6 +202,24 @@ def test_libpq_tries_the_hosts_in_their_order(run) -> None:
 
 
 @BOTH
+def test_libpqs_connect_timeout_lasts_until_the_greeting(run) -> None:
+    """The way falls silent between the connect and the greeting: the next host after 400 ms."""
+    way = direct("multihost", ("db-1", "db-2"), connect_timeout_s=0.4)
+    small = Small(pool=Pool("db"), target="db", way=way, dbs=2, seconds=0.05)
+    seen = run(small.case((1 * MS, "set_connect", "app-1->db-1", 2)))
+    assert took_ms(seen) == [400 + 10 + 2 * RTT_S * 1000]
+    alone = replace(small, way=way._replace(hosts=("db-1",)), dbs=1)
+    seen = run(alone.case((1 * MS, "set_connect", "app-1->db-1", 2)))
+    assert (took_ms(seen), failed(seen)) == ([400], 1)
+    soon = (300 * MS, "set_connect", "app-1->db-1", 0)  # after the first retransmit, at 220 ms
+    seen = run(alone.case((1 * MS, "set_connect", "app-1->db-1", 2), soon))
+    assert (took_ms(seen), failed(seen)) == ([400], 1)
+    soon = (200 * MS, "set_connect", "app-1->db-1", 0)
+    seen = run(alone.case((1 * MS, "set_connect", "app-1->db-1", 2), soon))
+    assert took_ms(seen) == [4 + 216 + 10]
+
+
+@BOTH
 def test_sentinel_says_where_new_connections_go(run) -> None:
     """Before it says so there is nowhere to go; what is connected stays until it breaks."""
     way = direct("sentinel:m", ("db-1", "db-2"))

@@ -204,7 +204,7 @@ def deadline(k, s):
     elif phase == L.QUEUE:
         remove(k, s)
         reply(k, s, HTTP_503, L.T_SQT)
-    elif phase in (L.SYN, L.ARP, L.CONN) and not slot.flags & L.RIDES:
+    elif not slot.flags & L.RIDES and (phase in (L.SYN, L.ARP, L.CONN) or awaits_greeting(k, s)):
         connect_failed(k, s, True)
     elif slot.flags & L.CHECK:
         check_result(k, s, L.L7TOUT)
@@ -216,6 +216,14 @@ def deadline(k, s):
             # a direct connection has one limit: data that nobody has acknowledged
             direct = k.backends[slot.be].kind == L.DIRECT
             reply(k, s, TIMEOUT if direct else HTTP_504, 0 if direct else L.T_SHT)
+
+
+@jit
+def awaits_greeting(k, s):
+    """Is libpq's connect_timeout over while the greeting of slot s's server is missing?"""
+    slot = k.slots[s]
+    b = k.backends[slot.be]
+    return slot.phase == L.SEND and b.multi and k.g[L.NOW] >= slot.t_try + b.t_connect
 
 
 @jit

@@ -23,6 +23,10 @@ def next_host(k, s):
     release(k, s)
     slot.t_phase = slot.t_hap = L.FOREVER
     slot.flags &= ~L.HELD
+    if slot.conn >= 0:  # command_timeout and the connection are the next host's
+        if not slot.flags & L.ORPHAN:
+            slot.t_cli = slot.answer_by
+        k.conns[slot.conn].state, k.conns[slot.conn].edge = L.C_OPENING, -1
     slot.retries += 1
     if slot.retries < k.backends[slot.be].count:
         slot.edge = -1
@@ -76,7 +80,8 @@ def unheard(k, s):
         limit = RETRANSMITS
         if slot.via >= 0:
             limit = min(limit, k.pools[slot.via].user_timeout)
-        slot.t_hap = k.g[L.NOW] + limit
+        limit += k.g[L.NOW]
+        slot.t_hap = min(slot.t_hap, limit) if b.multi and not slot.flags & L.RIDES else limit
 
 
 @jit

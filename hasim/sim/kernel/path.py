@@ -182,7 +182,8 @@ def sent(k, s):
         new = not slot.flags & L.RIDES and (b.fresh or slot.conn >= 0 and b.kind == L.DIRECT)
         if new and not opened(k, s):
             return
-        slot.t_hap = L.FOREVER if b.t_server >= L.FOREVER else k.g[L.NOW] + b.t_server
+        if not (new and b.multi and edge.connect >= 2):  # connect_timeout counts up to the greeting
+            slot.t_hap = L.FOREVER if b.t_server >= L.FOREVER else k.g[L.NOW] + b.t_server
     if edge.connect >= 2:
         unheard(k, s)
         slot.phase = L.SEND
@@ -201,6 +202,8 @@ def resend(k, s):
         slot.trynum += 1
         slot.t_phase = k.g[L.NOW] + (RTO << min(slot.trynum, 10))
         arm(k, s)
+        return
+    if k.backends[slot.be].multi and not slot.flags & L.RIDES and not opened(k, s):
         return
     if k.backends[slot.be].kind == L.DIRECT:
         slot.t_hap = L.FOREVER  # heard: the limit on unanswered data is off
