@@ -15,7 +15,7 @@ import numpy as np
 
 from hasim.plan import pareto
 from hasim.plan.screen import light, light_sees, short, short_sees
-from hasim.plan.sweep_desk import Desk, Runs, Settings, rows_of
+from hasim.plan.sweep_desk import Desk, Runs, Settings, rows_of, short_names
 from hasim.scenario import Budget
 from hasim.verdict_rows import OPERATORS
 
@@ -42,7 +42,8 @@ def screen(desk: Desk, grid: Sequence[Settings], begin: Callable[[str], None]) -
     if how in ("auto", "control-plane"):
         begin("which knobs the control plane answers to")
         loud, breaks = answers(desk)
-        out.notes += (_said(loud),)
+        short = short_names([k.name for k in desk.knobs])
+        out.notes += (_said({short[k]: v for k, v in loud.items()}),)
         alone = how == "control-plane" or (all(loud.values()) and _all_light(desk))
         if any(loud.values()) and (alone or breaks):
             left = _rounds(desk, left, out, begin, control=True, cut=alone)

@@ -28,7 +28,6 @@ from hasim.plan.sweep_desk import (
     difference,
     estimate,
     holds,
-    named,
 )
 from hasim.plan.trials import Bench, Done
 from hasim.project import Project
@@ -121,6 +120,19 @@ class _Sweep:
         self.verdicts: dict[Settings, list[ScenarioVerdict]] = {}
         self.screened: dict[Settings, dict[str, float]] = {}
 
+    def expect(self, *stages: str) -> None:
+        """Tell the bench about how much is to come, for the time left."""
+        n, k = self.plan.replications, len(self.desk.knobs)
+        values = sum(len(knob.values) for knob in self.desk.knobs)
+        able = len([c for c in self.grid if c not in self.dropped])
+        runs = {
+            "screen": 2 * able + values,
+            "race": (1 + min(self.plan.keep, able)) * n,
+            "choose": (k + 1) * n + stats.LOOKS[0],
+            "after": (k + values) * n,
+        }
+        self.desk.bench.expect(len(self.desk.scenarios) * sum(runs[s] for s in stages))
+
     # ---- race -----------------------------------------------------------------------------------
     def race(self) -> None:
         """Whole runs in rounds; who breaks a budget for sure, or is clearly beaten, stops there."""
@@ -153,7 +165,7 @@ class _Sweep:
                 if rival is c or rival in self.dropped or not self.keeps(rival):
                     continue
                 if clearly_beats(vectors[rival], vectors[c], error):
-                    self.dropped[c] = f"whole runs: clearly beaten by {named(rival)}"
+                    self.dropped[c] = f"whole runs: clearly beaten by {self.desk.brief(rival)}"
                     break
 
     def keeps(self, c: Settings) -> bool:
@@ -190,9 +202,10 @@ class _Sweep:
         """Real verdicts: each scenario at its own looks, until it is settled."""
         out = []
         for scenario in self.desk.scenarios:
-            found = stats.looks(scenario.replications)
+            fixed = scenario.replications if scenario.replications >= stats.LOOKS[0] else 0
+            found = stats.looks(fixed)
             for look in found:
-                self.begin(f"confirming {named(c)}: {scenario.name}, {look} runs")
+                self.begin(f"confirming {self.desk.brief(c)}: {scenario.name}, {look} runs")
                 runs = self.desk.runs([c], look, [scenario])[c]
                 [verdict] = self.desk.verdicts(runs, len(found))
                 if verdict.verdict != "inconclusive":
@@ -206,7 +219,7 @@ class _Sweep:
         """The first that passes; each with its needless changes left out, or else whole."""
         undecided: _Choice | None = None
         for c in ranked[:TRIES]:
-            self.begin(f"which changes of {named(c)} are needed")
+            self.begin(f"which changes of {self.desk.brief(c)} are needed")
             less, left_out = reduced(self.desk, c, self.keeps_now)
             for settings, out in [(less, left_out)] + [(c, ())] * (less != c):
                 verdicts = self.confirmed(settings)
@@ -225,16 +238,20 @@ class _Sweep:
     # ---- result ---------------------------------------------------------------------------------
     def result(self) -> SweepResult:
         """All stages, one after the other."""
+        self.expect("screen", "race", "choose", "after")
         screened = screen(self.desk, [c for c in self.grid if c not in self.dropped], self.begin)
         self.dropped |= {c: why for c, why in screened.dropped.items() if c not in self.dropped}
         self.screened = screened.seen
+        self.expect("race", "choose", "after")
         self.race()
         ranked = self.ranked()
+        self.expect("choose", "after")
         choice = self.choose(ranked)
         changes: tuple[Change, ...] = ()
         felt: tuple[Effect, ...] = ()
         n = self.plan.replications
         if choice.settings is not None:
+            self.expect("after")
             self.runs |= self.desk.runs([choice.settings], n)
             self.verdicts[choice.settings] = self.desk.verdicts(self.runs[choice.settings])
             self.begin("what each change buys")
@@ -256,7 +273,7 @@ class _Sweep:
         made = {c: self._candidate(c) for c in known}
         able = [c for c in ranked if c not in self.dropped or c == best]
         able += [best] if best is not None and best not in able else []
-        shown = [able[i] for i in pareto.front([self.means(c) for c in able])] if able else []
+        shown = self._front(able, best)
         order = {c: i for i, c in enumerate(known)}
         return SweepResult(
             name=desk.scenario.name,
@@ -279,6 +296,16 @@ class _Sweep:
             nearest=None if best is not None else self._nearest(made),
             outcome=choice.outcome,
         )
+
+    def _front(self, able: Sequence[Settings], best: Settings | None) -> list[Settings]:
+        """The Pareto set; of candidates that nothing tells apart the one with fewest changes."""
+        points = [self.means(c) for c in able]
+        front = pareto.front(points)
+        order = sorted(front, key=lambda i: (able[i] != best, len(able[i]), i))
+        first: dict[tuple[float, ...], int] = {}
+        for i in order:
+            first.setdefault(points[i], i)
+        return [able[i] for i in first.values()]
 
     def _candidate(self, c: Settings) -> Candidate:
         runs, dropped = self.runs.get(c), self.dropped.get(c, "")
@@ -346,4 +373,5 @@ def _flat(vectors: Sequence[np.ndarray]) -> bool:
 
 def _refuted(verdicts: Sequence[ScenarioVerdict]) -> str:
     last = verdicts[-1]
-    return f"confirmation: {last.name} {last.verdict}: {(broken(last) or [last.reason])[0]}"
+    what = (broken(last) or [last.reason or f"not settled by {last.replications} runs"])[0]
+    return f"confirmation: {last.name} {last.verdict}: {what}"

@@ -112,6 +112,10 @@ class Desk:
         """Are the files as they are a point of the grid?"""
         return all(any(same(v, k.value) for v in k.values) for k in self.knobs)
 
+    def brief(self, c: Settings) -> str:
+        """A candidate in a few words."""
+        return named(c, short_names([k.name for k in self.knobs]))
+
     # ---- objectives -----------------------------------------------------------------------------
     def _with_objectives(self, scenario: Scenario) -> Scenario:
         extra = [b for o in self.plan.minimise for b in rows_of(o)]
@@ -267,7 +271,23 @@ def _studies(over: Sequence[Scenario], name: str) -> list[Finding]:
     ]
 
 
-def named(settings: Settings | Mapping[str, str]) -> str:
-    """`knob=value knob=value`, or `as in the files`."""
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Each knob's name without the front parts that are not needed to tell it from the others.
+
+    >>> short_names(["haproxy.backend.web.*.inter", "haproxy.defaults.retries", "a.retries"])
+    {'haproxy.backend.web.*.inter': 'inter', 'haproxy.defaults.retries': 'defaults.retries', \
+'a.retries': 'a.retries'}
+    """
+    out = {}
+    for name in names:
+        parts = name.split(".")
+        ends = [".".join(parts[-i:]) for i in range(1, len(parts) + 1)]
+        others = [f".{other}" for other in names if other != name]
+        out[name] = next((e for e in ends if not any(o.endswith(f".{e}") for o in others)), name)
+    return out
+
+
+def named(settings: Settings | Mapping[str, str], short: Mapping[str, str]) -> str:
+    """`inter=500ms fall=2`, or `as in the files`."""
     items = settings.items() if isinstance(settings, Mapping) else settings
-    return " ".join(f"{k}={v}" for k, v in items) or "as in the files"
+    return " ".join(f"{short.get(k, k)}={v}" for k, v in items) or "as in the files"

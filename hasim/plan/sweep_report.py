@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import hasim
 from hasim.plan.sensitivity import Change
 from hasim.plan.sweep import Candidate, SweepResult
-from hasim.plan.sweep_desk import named
+from hasim.plan.sweep_desk import named, short_names
 from hasim.report.numbers import dimension, show
 from hasim.scenario import Objective
 from hasim.stats import Estimate, Paired
@@ -151,7 +151,7 @@ def _recommended(result: SweepResult) -> Part:
     if best is None:
         lines = [result.reason]
         if result.nearest is not None:
-            lines.append(f"nearest: {named(result.nearest.settings)}")
+            lines.append(f"nearest: {_brief(result, result.nearest)}")
             for name, failed in result.nearest.failing.items():
                 lines.append(f"it breaks {name}: {', '.join(failed)}")
         return Part("No passing settings", tuple(lines))
@@ -173,7 +173,7 @@ def _recommended(result: SweepResult) -> Part:
 
 
 def _bought(result: SweepResult) -> Part:
-    texts = [o.text for o in result.plan.minimise]
+    texts = [o.text for o in _others(result)]
     rows: list[Cells] = [("change", "outage", "failed requests", *texts)]
     for c in result.changes:
         rows.append(_bought_row(result, c, ""))
@@ -187,9 +187,23 @@ def _bought(result: SweepResult) -> Part:
 
 
 def _bought_row(result: SweepResult, c: Change, prefix: str) -> Cells:
-    objectives = [_moved(c.objectives[o.text], _unit(o)) for o in result.plan.minimise]
-    what = f"{prefix}{c.knob} {c.before or '(several)'} -> {c.after}"
+    objectives = [_moved(c.objectives[o.text], _unit(o)) for o in _others(result)]
+    what = f"{prefix}{_short(result)[c.knob]} {c.before or '(several)'} -> {c.after}"
     return (what, _moved(c.outage_s, "time"), _moved(c.failed, "count"), *objectives)
+
+
+def _others(result: SweepResult) -> list[Objective]:
+    """The objectives that have no column of their own in the table of changes."""
+    own = ("outage_duration.max", "failed_requests.count")
+    return [o for o in result.plan.minimise if o.text not in own]
+
+
+def _short(result: SweepResult) -> dict[str, str]:
+    return short_names([k.name for k in result.knobs])
+
+
+def _brief(result: SweepResult, c: Candidate) -> str:
+    return named(c.settings, _short(result))
 
 
 def _front(result: SweepResult) -> Part:
@@ -197,7 +211,7 @@ def _front(result: SweepResult) -> Part:
     rows: list[Cells] = [("", *texts, "settings")]
     for c in result.pareto:
         mark = "*" if result.best and c.settings == result.best.settings else ""
-        rows.append((mark, *_seen(result, c), named(c.settings)))
+        rows.append((mark, *_seen(result, c), _brief(result, c)))
     if all(c.settings for c in result.pareto):
         rows.append(("before", *_seen(result, result.before), "as in the files"))
     line = f"{len(result.pareto)} that keep the budgets and that no other beats in every objective"
@@ -212,18 +226,15 @@ def _seen(result: SweepResult, c: Candidate) -> list[str]:
 
 
 def _sensitivity(result: SweepResult) -> Part:
-    texts = [o.text for o in result.plan.minimise]
+    texts, short = [o.text for o in result.plan.minimise], _short(result)
     rows: list[Cells] = [("knob", "value", "instead of", "budgets", *texts)]
     for e in result.sensitivity:
         value = e.value or next(k.value for k in result.knobs if k.name == e.knob) or "(several)"
         moved = [_moved(e.objectives[o.text], _unit(o)) for o in result.plan.minimise]
-        rows.append((e.knob, value, e.chosen, "hold" if e.keeps else "break", *moved))
-    matter = [
-        k.name
-        for k in result.knobs
-        if any(e.matters for e in result.sensitivity if e.knob == k.name)
-    ]
-    rest = [k.name for k in result.knobs if k.name not in matter]
+        rows.append((short[e.knob], value, e.chosen, "hold" if e.keeps else "break", *moved))
+    felt = {e.knob for e in result.sensitivity if e.matters}
+    matter = [short[k.name] for k in result.knobs if k.name in felt]
+    rest = [short[k.name] for k in result.knobs if k.name not in felt]
     lines = (
         "one knob at a time, everything else as recommended",
         f"matters: {', '.join(matter) or 'none'}",

@@ -90,6 +90,7 @@ class Bench:
     _held: ExitStack = field(default_factory=ExitStack)
     _done: int = 0
     _wanted: int = 0
+    _expected: int = 0
     _busy_s: float = 0.0
     _fresh: int = 0
     _pace_s: dict[str, float] = field(default_factory=dict)
@@ -130,6 +131,10 @@ class Bench:
         for (_, numbers), key in zip(wanted, keys, strict=True):
             found.append([m for n in numbers if (m := self._journal.get(key, n)) is not None])
         return found
+
+    def expect(self, more: int) -> None:
+        """About so many replications will be asked for from now on: for the time left only."""
+        self._expected = self._wanted + more
 
     def _parts(self, scenario: Scenario, numbers: Sequence[int]) -> list[tuple[int, ...]]:
         pace = self._pace_s.get(scenario.name, CHUNK_S)
@@ -175,7 +180,8 @@ class Bench:
         self._fresh += len(measured)
         self._busy_s += elapsed_s
         pace = self._busy_s / self._fresh / self._pool.jobs
-        self.tell(Done(self._done, self._wanted, pace * (self._wanted - self._done)))
+        wanted = max(self._wanted, self._expected)
+        self.tell(Done(self._done, wanted, pace * (wanted - self._done)))
 
 
 # ---- in a worker -----------------------------------------------------------------------------
