@@ -82,16 +82,14 @@ def _at(span: Span | None, here: Where) -> str:
 
 def _steps(walk: Walk, here: Where) -> Iterator[str]:
     tried = [s for s in walk.steps if not s.refused]
-    told = [s for s in tried if not _no_difference(s)]
-    for s in told:
-        yield f"  {_change(s)}   {_place(s, here)}"
-        yield f"      {_columns(s)}"
+    for s in sorted(tried, key=_no_difference):
+        same = _no_difference(s)
+        yield f"  {_change(s)}   {'no difference   ' if same else ''}{_place(s, here)}"
+        if not same:
+            yield f"      {_columns(s)}"
         yield from (f"      mends: {text}" for text in s.mended)
         yield from (f"      BREAKS: {text}" for text in s.broken)
         yield from (f"      but: {text}" for text in s.warnings)
-    for s in tried:
-        if _no_difference(s):
-            yield f"  {_change(s)}   no difference   {_place(s, here)}"
     for s in walk.steps:
         if s.refused:
             yield f"  {_change(s)}   not tried: {s.refused}"
@@ -112,8 +110,7 @@ def _columns(s: Step) -> str:
 def _no_difference(s: Step) -> bool:
     """Neither saves nor costs, as far as these replications can tell."""
     rows = [p for p in (s.outage, s.recovery, s.failed, s.served) if p is not None]
-    notes = s.mended or s.broken or s.warnings
-    return not notes and all(p.low <= 0 <= p.high for p in rows)
+    return not s.mended and not s.broken and all(p.low <= 0 <= p.high for p in rows)
 
 
 def _change(s: Step) -> str:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 
 from hasim import stats
-from hasim.budgets import METRICS
 from hasim.errors import InputError
 from hasim.model import Stack
 from hasim.plan.trials import Bench, trial
@@ -154,8 +153,8 @@ def _worse(before: Sequence[Measured], after: Sequence[Measured]) -> list[str]:
     for metric, aggregate in WATCHED:
         key = (metric, (), aggregate)
         was, now = ([m.summary.get(key, 0.0) for m in side] for side in (before, after))
-        if sum(now) > sum(was):
-            word = METRICS[metric].name.replace("_", " ")
+        if (not any(was) and any(now)) or stats.paired(was, now, ERROR).low > 0:
+            word = metric.replace("_", " ")
             out.append(f"{word}: {sum(was) / len(was):.3g} -> {sum(now) / len(now):.3g} per run")
     key = ("probe_load", (), "rate")
     load = [sum(m.summary.get(key, 0.0) for m in side) / len(side) for side in (before, after)]

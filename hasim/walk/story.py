@@ -50,7 +50,6 @@ class _Told:
 
     mark: Mark
     also: list[Mark] = field(default_factory=list)
-    subjects: list[str] = field(default_factory=list)
 
 
 def moments(view: View) -> tuple[Moment, ...]:
@@ -89,9 +88,7 @@ def _folded(view: View) -> list[_Told]:
         key = _key(mark)
         known = last.get(key)
         if known is not None and mark.t_s - known.mark.t_s <= TOGETHER_S:
-            (known.subjects if key[0] == "docker" else known.also).append(  # type: ignore[union-attr]
-                mark.detail if key[0] == "docker" else mark  # type: ignore[arg-type]
-            )
+            known.also.append(mark)
             continue
         one = _Told(mark)
         out.append(one)
@@ -191,7 +188,7 @@ def _text(view: View, one: _Told) -> str:
     if mark.component == FAULT:
         return f"{mark.event}: {mark.detail}" if mark.detail else mark.event
     if mark.component == "docker":
-        names = [d.partition(" ")[0] for d in (mark.detail, *one.subjects)]
+        names = [d.partition(" ")[0] for d in (mark.detail, *(m.detail for m in one.also))]
         more = f" and {len(names) - 4} more" if len(names) > 5 else ""
         return f"{mark.event}: {', '.join(names[:4] if more else names)}{more}"
     if DOWN.match(mark.event) or UP.match(mark.event):
