@@ -83,7 +83,7 @@ def review(
         over=tuple(s.name for s in over),
         limits=tuple(_limits(over)),
         replications=plan.replications,
-        verdict=_verdict(found, asked),
+        verdict=verdict_of(found, asked),
         boundaries=tuple(found),
         sizings=tuple(sizings),
         notes=tuple(_notes(over, lost, stack)),
@@ -94,7 +94,11 @@ def review(
 def _lost(
     plan: Capacity, stack: Stack, over: Sequence[Scenario], chosen: Scenario
 ) -> tuple[str, ...]:
-    """Hosts that may be lost, in the stack's order; InputError if nothing is left to judge."""
+    """Hosts that may be lost, in the stack's order; InputError for what cannot be judged."""
+    studies = [s for s in over if s.settings]
+    if studies:
+        message = f"scenario '{studies[0].name}' has `set:`: files are sized as they are"
+        raise InputError([Finding("error", "HA104", message, studies[0].span)])
     wanted = {text.removeprefix("host:") for text in plan.lose}
     if wanted and all(s.faults for s in over):
         message = "with a host lost there is nothing to judge: every scenario of `over` has faults"
@@ -198,7 +202,7 @@ def _limits(over: Sequence[Scenario]) -> Iterator[Limit]:
             yield Limit(metric, aggregate, min(asked))
 
 
-def _verdict(found: Sequence[Boundary], asked: float) -> str:
+def verdict_of(found: Sequence[Boundary], asked: float) -> str:
     """About the load asked for, with all hosts and after any loss."""
     if all(b.users >= asked for b in found):
         return "pass"
@@ -219,9 +223,6 @@ def _notes(over: Sequence[Scenario], lost: Sequence[str], stack: Stack) -> list[
     if left and lost:
         names = ", ".join(dict.fromkeys(left))
         out.append(f"after a loss these are not judged, being about the failover itself: {names}")
-    studies = [s.name for s in over if s.settings]
-    if studies:
-        out.append(f"{', '.join(studies)}: a study, its `set:` is in force")
     if any(i.kind == "haproxy" for i in stack.instances):
         out.append("HAProxy, etcd, Sentinel and keepalived use no CPU in the simulation")
     out.append(

@@ -42,8 +42,10 @@ def _loads(result: CapacityResult, above: Axes, below: Axes) -> None:
             ax.axvline(boundary.users, color=hue, lw=0.8, ls=":")
     for ax in (above, below):
         ax.axvline(result.asked, color=style.INK, lw=0.8, ls="--")
-        ax.set_xlim(left=0)
-        ax.set_xlabel(f"{result.unit} (dashed: asked for; dotted: largest that passes)")
+        ax.set_xlim(left=0, right=max(ax.get_xlim()[1], result.growth * 1.05))
+        if result.growth:
+            ax.axvline(result.growth, color=style.QUIET, lw=0.8, ls="--")
+        ax.set_xlabel(f"{result.unit} (dashed: asked for, growth; dotted: largest that passes)")
     limits = {limit.metric: limit.limit for limit in result.limits}
     if any(p.p99_s > 0 for b in result.boundaries for p in b.points):
         above.set_yscale("log")

@@ -147,7 +147,7 @@ def _met(sizing: Sizing) -> str:
 
 def _proof(sizing: Sizing) -> str:
     if not sizing.met:
-        return "by the utilisation law alone: on these hosts no replicas keep the budgets"
+        return "by the utilisation law alone: on these hosts no sizes keep the budgets"
     extra = "so do" if sizing.recommended_met else "not so"
     return f"simulated: the needed limits keep every budget, {extra} the recommended ones"
 
@@ -238,7 +238,9 @@ def markdown(result: CapacityResult) -> str:
     loads = zip(_loads(result), result.boundaries, strict=True)
     out += _table(heads, [(*row, cause(b.first_broken)) for row, b in loads])
     for sizing in result.sizings:
-        out += ["", f"## For {load(sizing.users)} {result.unit}", "", f"{_met(sizing)}.", ""]
+        proof = _met(sizing)
+        out += ["", f"## For {load(sizing.users)} {result.unit}", ""]
+        out += [f"{proof[:1].upper()}{proof[1:]}.", ""]
         out += [f"{broken(sizing.broken)}: {cause(sizing.broken)}", ""] if sizing.broken else []
         out += _table(HEADS, _rows(sizing))
         out += ["", *(f"- {line}" for line in _remarks(sizing.sizes)), ""]

@@ -74,6 +74,9 @@ def _row(group: Group, stack: Stack, needed: Needed, reached: Sequence[str]) -> 
     if now.cores > group.workers:
         text = f"{now.cores:g} cores, but {group.workers:g} workers use {group.workers:g} at most"
         notes.append(f"{text} (CP-4)")
+    if row.needed.cores > group.workers:
+        text = f"{group.workers:g} workers use {group.workers:g} cores at most"
+        notes.append(f"{text}: more workers or instances are needed")
     stated = next((s for s in stack.sizes if s.service == group.name), None)
     if stated is not None and stated.instances != now.instances:
         notes.append(f"the table says {stated.instances} instances, the files {now.instances}")
@@ -178,6 +181,11 @@ def _missing(
         text = f"{one.host} is to hold {one.recommended_cores:g} of its {one.cores:g} cores"
         memory = f"{_gib(one.recommended_memory_bytes)} of its {_gib(one.memory_bytes)}"
         out.append(f"{text} and {memory}")
+    for one in sums:
+        if one.given_cores > one.cores + 1e-9 or one.given_memory_bytes > one.memory_bytes:
+            text = f"{one.host} is given {one.given_cores:g} of its {one.cores:g} cores"
+            memory = f"{_gib(one.given_memory_bytes)} of its {_gib(one.memory_bytes)}"
+            out.append(f"{text} and {memory}")
     short = [one for one in left if one.lost and not one.recommended_fits]
     for what in ("given", "recommended"):
         lost = [one for one in left if not getattr(one, f"{what}_fits")]

@@ -148,7 +148,7 @@ scenarios:
     budgets:
       http_req_duration: ["p(99)<250ms"]
       "cpu_utilization{service:web}": ["max<80%"]
-  size: {kind: capacity, over: [pages], at_most: 8, replications: 3}
+  size: {kind: capacity, over: [pages], at_most: 8, replications: 3, growth: 1200}
 """
 
 
@@ -182,6 +182,27 @@ def test_cores_and_memory_by_the_utilisation_law_and_proved(sized: CapacityResul
     assert web.judgement == "over-provisioned"
     assert sized.sizings[0].met
     assert sized.sizings[0].recommended_met
+
+
+def test_what_the_host_cannot_hold_is_sized_by_the_law_alone(sized: CapacityResult) -> None:
+    grown = sized.sizings[1]
+    [web] = grown.sizes
+    # 1,200 users are 12 cores, of which 80 % of the limit; the host has 8, the workers use 4
+    assert not grown.met
+    assert grown.broken is not None
+    assert web.needed is not None
+    assert web.needed.cores == pytest.approx(12 / 0.8, rel=0.03)
+    assert web.judgement == "under-provisioned"
+    assert web.note == "4 workers use 4 cores at most: more workers or instances are needed"
+    assert grown.missing[0].startswith("a is to hold ")
+
+
+def test_files_are_sized_as_they_are(pages: Path) -> None:
+    study = pages.with_name("study.yaml")
+    text = pages.read_text().replace("    load:", "    set: {compose.web.cpus: 2}\n    load:")
+    study.write_text(text)
+    with pytest.raises(InputError, match="has `set:`: files are sized as they are"):
+        review(open_project(study), "size")
 
 
 def test_users_up_to_the_cpu_limit(sized: CapacityResult) -> None:

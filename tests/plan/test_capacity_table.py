@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hasim.model import Stack
-from hasim.plan.capacity_types import Amount
+from hasim.plan.capacity import verdict_of as capacity_verdict
+from hasim.plan.capacity_types import Amount, Boundary
 from hasim.plan.sizing import Needed
 from hasim.plan.sizing_groups import groups, loaded
 from hasim.plan.sizing_table import judge, table, totals
@@ -103,6 +105,21 @@ def test_services_that_requests_reach(root: Path) -> None:
 )
 def test_judgement(given: Amount, word: str) -> None:
     assert judge(given, Amount(2, 0.5, 512 * MIB), Amount(2, 1.0, GIB)) == word
+
+
+@pytest.mark.parametrize(
+    ("found", "word"),
+    [
+        ([(980.0, 1000.0), (500.0, 510.0)], "pass"),
+        ([(980.0, 1000.0), (0.0, 2.0)], "fail"),
+        ([(490.0, 500.0)], "fail"),
+        ([(490.0, 510.0)], "undecided"),
+        ([(0.0, math.inf)], "undecided"),
+    ],
+)
+def test_verdict_about_the_load_asked_for(found: list[tuple[float, float]], word: str) -> None:
+    bounds = [Boundary("", users, fails, 1.0, None, ()) for users, fails in found]
+    assert capacity_verdict(bounds, 500.0) == word
 
 
 def test_sizes_in_stack_yaml() -> None:
