@@ -68,8 +68,8 @@ def _diff(path: str, a: str, b: str) -> str:
 
 
 def knobs(before: Stack | None, after: Stack | None) -> Iterator[KnobChange]:
-    """Values that are not the same, in the order of the files; one that only follows another
-    (a backend's `timeout server` from the defaults) is left out.
+    """Values that are not the same, in the order of the files. Left out is what only follows
+    another (a backend's `timeout server` from the defaults), and a default of what is new or gone.
     """
     if before is None or after is None:
         return
@@ -82,7 +82,10 @@ def knobs(before: Stack | None, after: Stack | None) -> Iterator[KnobChange]:
     }
     for name, (was_text, now_text) in changed.items():
         known = (new.get(name) or old[name])[0]
-        if name in old and name in new and _follows(known, old[name][0], name, changed, new):
+        both = name in old and name in new
+        if not both and isinstance(known.origin, Default):
+            continue  # comes or goes with its software
+        if both and _follows(known, old[name][0], name, changed, new):
             continue
         span = known.origin if isinstance(known.origin, Span) else None
         yield KnobChange(name, was_text, now_text, known.effect, span)
