@@ -208,7 +208,9 @@ def test_another_hasim_is_said(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", '{"schema": 2}', '{"schema": 1, "hasim": "0.1.0"}',
-     '{"schema": 1, "hasim": "x", "seed": 1, "inputs": [{}], "scenarios": []}'],
+     '{"schema": 1, "hasim": "x", "seed": 1, "inputs": [{}], "scenarios": []}',
+     '{"schema": 1, "hasim": "x", "seed": 1, "inputs": [], "scenarios": [7]}',
+     '{"schema": 1, "hasim": "x", "seed": 1, "inputs": [], "scenarios": {}}'],
 )  # fmt: skip
 def test_a_foreign_folder_is_an_input_error(folder: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / "verdict.json").write_text(text)

@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from hasim.causes_text import Cause
 from hasim.cli import app
 from hasim.errors import InputError
 from hasim.model import Stack
+from hasim.plan.trials import Bench
 from hasim.project import Project, open_project
+from hasim.source import Span
 from hasim.stack import load
 from hasim.walk import Setting, Walk, report, walk
 from hasim.walk.settings import one_step, settings_behind
+from hasim.walk.steps import try_steps
 
 SCENARIO = """
 version: 1
@@ -245,6 +249,35 @@ def test_peers_with_another_value_keep_it(tmp_path: Path, models: Path, crash: W
     cause = next(c for c in crash.delays if "stayed in rotation" in c.text)
     found = [s for s in settings_behind(stack, [cause]) if s.names[0].endswith(".inter")]
     assert [s.names for s in found] == [("haproxy.backend.web.web-1.inter",)]
+
+
+def test_members_of_a_cluster_and_inherited_values_move_together(models: Path) -> None:
+    stack = load(models / "story-portal")
+
+    def behind(knob_name: str) -> Setting:
+        knob = next(k for k in stack.knobs if k.name == knob_name)
+        assert isinstance(knob.origin, Span)
+        return settings_behind(stack, [Cause("it took long", knob.origin, 9.0)])[0]
+
+    sentinel = behind("sentinel.sentinel-3.mymaster.down-after-milliseconds")
+    assert sentinel.label == "sentinel.*.mymaster.down-after-milliseconds"
+    assert len(sentinel.names) == 3
+    assert behind("patroni.ttl").names == ("patroni.ttl",)
+    inherited = behind("haproxy.backend.postgres-rw.pg-2.inter")
+    assert inherited.names == ("haproxy.defaults-2.default_server.inter",)
+    assert one_step(inherited, stack) == "1500ms"
+
+
+def test_a_value_that_cannot_be_is_skipped_with_the_reason(project: Project) -> None:
+    assert project.stack is not None
+    assert project.file is not None
+    name = "haproxy.backend.web.timeout_gone"
+    bad = Setting((name,), name, "2000", "haproxy", None, "", "", 1.0)
+    with Bench(jobs=1) as bench:
+        [found] = try_steps(bench, project.stack, project.file.scenarios[0], 7, (), [bad])
+    assert found.refused == f"unknown knob '{name}'"
+    assert found.recovery is None
+    assert not found.saves
 
 
 def test_the_command_prints_the_story(project: Project) -> None:

@@ -19,7 +19,6 @@ from hasim.verdict import Verdict
 from hasim.verdict_measure import Measured, from_json
 
 REPLICATIONS = "replications.jsonl.gz"
-NEEDED = ("hasim", "seed", "inputs", "scenarios")
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,9 @@ def read_run(folder: Path) -> Side:
         raise _foreign(folder, "it has no verdict.json that can be read") from error
     if not isinstance(verdict, dict) or verdict.get("schema") != SCHEMA:
         raise _foreign(folder, f"its verdict.json is not of schema {SCHEMA}")
-    try:
-        hashes = {i["path"]: i["sha256"] for i in verdict["inputs"]}
-        for scenario in verdict["scenarios"]:
-            _ = [scenario[k] for k in ("name", "verdict", "replications", "budgets", "causes")]
-        _ = [verdict[k] for k in NEEDED]
-    except (KeyError, TypeError) as error:
-        raise _foreign(folder, f"its verdict.json has no {error}") from error
+    if missing := _missing(verdict):
+        raise _foreign(folder, f"its verdict.json has no {missing}")
+    hashes = {i["path"]: i["sha256"] for i in verdict["inputs"]}
     files = {}
     for name in hashes:
         copy = folder / "inputs" / inside(name)
@@ -76,6 +71,26 @@ def read_run(folder: Path) -> Side:
     if stack is None:
         notes.append(f"{folder}: its copies do not read as a stack, so knobs are not compared")
     return Side(str(folder), verdict, measured, files, hashes, stack, tuple(notes))
+
+
+def _missing(verdict: Mapping[str, Any]) -> str:
+    """The first key that is read from a verdict.json and is not there, or ""."""
+    rows = {
+        "inputs": ("path", "sha256"),
+        "scenarios": ("name", "verdict", "replications", "budgets", "causes"),
+        "budgets": ("metric", "tags", "threshold", "observed", "ci", "verdict"),
+        "causes": ("text", "file", "line", "col", "seconds", "requests"),
+    }
+    todo = [(verdict, ("hasim", "seed", "inputs", "scenarios"))]
+    for found, keys in todo:
+        for key in keys:
+            if not isinstance(found, dict) or key not in found:
+                return key
+            if key in rows and isinstance(found[key], list):
+                todo += [(row, rows[key]) for row in found[key]]
+            elif key in rows:
+                return key
+    return ""
 
 
 def _foreign(folder: Path, why: str) -> InputError:

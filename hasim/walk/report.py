@@ -54,6 +54,7 @@ def _lines(walk: Walk, here: Where) -> Iterator[str]:
         yield ""
         n = walk.replications
         yield f"one step of each setting: {n} pairs of runs, 95 % intervals, r the correlation"
+        yield "  outage: the longest; recovery: fault until all works; failed, served: requests"
         yield from _steps(walk, here)
 
 
