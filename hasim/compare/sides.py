@@ -19,6 +19,7 @@ from hasim.verdict import Verdict
 from hasim.verdict_measure import Measured, from_json
 
 REPLICATIONS = "replications.jsonl.gz"
+TOP = ("hasim", "seed", "inputs", "scenarios")  # keys of verdict.json
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def _missing(verdict: Mapping[str, Any]) -> str:
         "budgets": ("metric", "tags", "threshold", "observed", "ci", "verdict"),
         "causes": ("text", "file", "line", "col", "seconds", "requests"),
     }
-    todo = [(verdict, ("hasim", "seed", "inputs", "scenarios"))]
+    todo: list[tuple[Any, tuple[str, ...]]] = [(verdict, TOP)]
     for found, keys in todo:
         for key in keys:
             if not isinstance(found, dict) or key not in found:
