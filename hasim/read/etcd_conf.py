@@ -14,7 +14,8 @@ from hasim.errors import Finding, did_you_mean
 from hasim.read.yaml12 import parse, plain
 from hasim.source import Span, Word
 
-# Every flag of etcd 3.4.23 (`etcd --help`); the file uses the same names without the dashes.
+# Every flag of etcd 3.4.23 (`etcd --help`, which hides enable-grpc-gateway); the file uses the
+# same names without the dashes.
 _KEYS = """name data-dir wal-dir snapshot-count heartbeat-interval election-timeout
     initial-election-tick-advance listen-peer-urls listen-client-urls max-snapshots max-wals
     quota-backend-bytes backend-batch-interval backend-batch-limit max-txn-ops max-request-bytes
@@ -33,14 +34,15 @@ _KEYS = """name data-dir wal-dir snapshot-count heartbeat-interval election-time
     experimental-enable-lease-checkpoint experimental-compaction-batch-limit
     experimental-peer-skip-client-san-verification experimental-watch-progress-notify-interval
     experimental-warning-apply-duration force-new-cluster debug log-package-levels config-file
-    """
+    enable-grpc-gateway"""
 KEYS = frozenset(_KEYS.split())
 # Keys that only the file has. Source: etcd.conf.yml.sample.
 _FILE_ONLY = frozenset({"client-transport-security", "peer-transport-security"})
 # Switches that may stand without a value.
 _FLAGS = """initial-election-tick-advance strict-reconfig-check pre-vote enable-v2 client-cert-auth
     auto-tls peer-client-cert-auth peer-auto-tls enable-pprof force-new-cluster debug
-    experimental-initial-corrupt-check experimental-enable-lease-checkpoint"""
+    experimental-initial-corrupt-check experimental-enable-lease-checkpoint
+    enable-grpc-gateway"""
 _SWITCHES = frozenset(_FLAGS.split())
 
 

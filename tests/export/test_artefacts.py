@@ -18,6 +18,7 @@ from hasim.export.artefacts.compose import projects
 from hasim.export.artefacts.secret_names import SecretNames
 from hasim.export.base import Artefact, Deploy
 from hasim.export.validators_readback import again, differences, read_back
+from hasim.read import pg_hba
 from hasim.read.k6 import read_script
 from hasim.read.prometheus import read_rules
 from hasim.read.prometheus_ast import selectors
@@ -265,3 +266,38 @@ def test_bridge_names_where_nothing_is_published() -> None:
     assert data["services"]["l09-api-gateway"]["entries"] == ["host-a:8009"]
     assert data["services"]["redis"]["instances"][0]["address"] == "redis-master:6379"
     assert data["databases"]["standby"] == ["postgres-replica:5432"]
+
+
+def test_settings_of_a_plain_primary_and_its_standby() -> None:
+    made = by_path(artefacts.make(deploy_of("story-portal-guide-bootable")))
+    primary = made["hosts/host-a/agentic-postgres/postgresql.conf"].text
+    assert "max_wal_senders = '3'  # primary.sql:3" in primary
+    hba, found = pg_hba.read(made["hosts/host-a/agentic-postgres/pg_hba.conf"].text, "pg_hba.conf")
+    assert found == []
+    rule = pg_hba.replication_rule(hba, "replicator")
+    assert rule is not None
+    assert rule.method == "scram-sha-256"
+    standby = made["hosts/host-a/agentic-postgres-replica/postgresql.conf"].text
+    assert "primary_conninfo = 'host=postgres port=5432 user=replicator" in standby
+    assert "passfile=/run/secrets/pgpass" in standby
+    ours = [a.text for p, a in made.items() if p.endswith((".conf", ".example"))
+            and not p.endswith("sentinel.conf")]  # fmt: skip
+    assert not [text for text in ours if "repl_password" in text or "redis_password" in text]
+
+
+def test_redis_and_sentinels_without_a_folder_get_one_each() -> None:
+    deploy = deploy_of("story-portal-guide-bootable")
+    made = by_path(artefacts.make(deploy))
+    for n in (1, 2, 3):
+        path = f"hosts/host-a/agentic-sentinel-{n}/sentinel.conf"
+        assert made[path].text == deploy.texts["redis-sentinel.conf"]
+    replica = made["hosts/host-a/agentic-redis-replica-1/redis.conf"].text
+    assert "\nreplicaof redis-master 6379\n" in replica
+    assert "\ninclude /run/secrets/redis.conf\n" in replica
+    assert "# requirepass" in made["hosts/host-a/agentic-redis-master/secret.conf.example"].text
+
+
+def test_what_has_a_folder_of_its_own_is_left_alone(portal: Deploy) -> None:
+    made = by_path(artefacts.make(portal))
+    assert not [p for p in made if p.endswith("sentinel.conf") and "/sentinel/" not in p]
+    assert not [p for p in made if p.endswith("postgresql.conf")]

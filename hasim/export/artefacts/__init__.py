@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from hasim.export.artefacts import alerts, discovery, hosts, k6
+from hasim.export.artefacts import alerts, discovery, hosts, instances, k6
 from hasim.export.base import Artefact, Deploy
 
 
 def make(deploy: Deploy) -> list[Artefact]:
     """Files under hosts/ and extra/, in path order. Deterministic; writes nothing."""
-    made = [*hosts.make(deploy), *discovery.make(deploy), *k6.make(deploy), *alerts.make(deploy)]
-    return sorted(made, key=lambda one: one.path)
+    kinds = (hosts, instances, discovery, k6, alerts)
+    made = {one.path: one for kind in reversed(kinds) for one in kind.make(deploy)}
+    return sorted(made.values(), key=lambda one: one.path)
