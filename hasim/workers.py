@@ -93,6 +93,17 @@ def explain_one(index: int, number: int) -> tuple[Cause, ...]:
     return explain(task.scenario, task.stack, _replicate(task, number))
 
 
+def replay(index: int, numbers: Sequence[int], worst: int) -> tuple[Chunk, tuple[Cause, ...]]:
+    """Simulate replications, `worst` one of them, and say what happened in that one."""
+    begun = time.perf_counter()
+    task = _TASKS[index]
+    traces = {number: _replicate(task, number) for number in numbers}
+    causes = explain(task.scenario, task.stack, traces[worst])
+    measured = tuple(measure(task.scenario, task.stack, t) for t in traces.values())
+    whole = Chunk(measured, tuple(map(slim, traces.values())), time.perf_counter() - begun)
+    return whole, causes
+
+
 def _replicate(task: Task, number: int, keep_requests: bool = False) -> Trace:
     try:
         return replicate(task.stack, task.scenario, task.seed, number, keep_requests)

@@ -27,7 +27,7 @@ from hasim.runner import make_tasks
 from hasim.sim.run import default_jobs
 from hasim.verdict import ScenarioVerdict, decide
 from hasim.verdict_measure import Measured, from_json, to_json
-from hasim.workers import Pool, Task, explain_one, simulate_chunk, warm
+from hasim.workers import Pool, Task, replay, warm
 
 Say = Callable[[str], None]
 # with several reasons the first of these is the exit code (design.md section 5)
@@ -204,12 +204,11 @@ def _replayed(
                 wrong.append(f"replications.jsonl.gz: {task.scenario.name}")
                 continue
             again = sorted({0, verdict.worst})
-            chunk = pool.submit(simulate_chunk, i, again)
-            works.append((task, mine, verdict, chunk, pool.submit(explain_one, i, verdict.worst)))
+            works.append((task, mine, verdict, pool.submit(replay, i, again, verdict.worst)))
         said = {one["name"]: one for one in document["scenarios"]}
-        for task, mine, verdict, chunk, causes in works:
-            found = chunk.result()
-            verdict = replace(verdict, causes=(*verdict.causes, *causes.result()))
+        for task, mine, verdict, work in works:
+            found, causes = work.result()
+            verdict = replace(verdict, causes=(*verdict.causes, *causes))
             name = task.scenario.name
             if said[name] != json.loads(json.dumps(json_.scenario(verdict))):
                 wrong.append(f"verdict.json: {name} does not follow from the replications")

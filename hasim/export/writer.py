@@ -9,13 +9,11 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hasim.errors import Exit, Finding, InputError, SimulationBug
-from hasim.export import apply, artefacts, checklist, evidence, gate, index, validators
+from hasim.export import apply, artefacts, checklist, evidence, gate, index, rollout, validators
 from hasim.export.base import Artefact, Box, Check, Deploy
 from hasim.export.diff import Changes, changes, secrets_of
 from hasim.export.files import gather
@@ -164,18 +162,13 @@ def read_back(folder: Path, simulated: Stack) -> None:
 # ---- what others make ----------------------------------------------------------------------------
 def _artefacts(deploy: Deploy) -> list[Artefact]:
     made = [*artefacts.make(deploy), *apply.make(deploy)]
-    if find_spec("hasim.export.scripts"):
-        made += import_module("hasim.export.scripts").make(deploy)
     return sorted(made, key=lambda one: one.path)
 
 
-def _rollout(deploy: Deploy, jobs: int, say: Say) -> Mapping[str, Any] | None:
-    if not find_spec("hasim.export.rollout"):
-        return None
+def _rollout(deploy: Deploy, jobs: int, say: Say) -> Mapping[str, Any]:
     if deploy.texts != deploy.before:
         say("simulating the rollout")
-    seed = deploy.verdict["seed"]
-    return import_module("hasim.export.rollout").cost(deploy, seed=seed, jobs=jobs)
+    return rollout.cost(deploy, seed=deploy.verdict["seed"], jobs=jobs)
 
 
 def _validated(run_folder: Path, checks: Sequence[Check], required: bool) -> None:
