@@ -131,6 +131,7 @@ def order(rollout: Rollout, undrained: Sequence[str] = ()) -> str:
         if any(_elsewhere(s) for s in rollout.all):
             lines += ["", "Draining asks the HAProxies of other hosts through docker contexts of",
                       "their names (`docker context create`)."]  # fmt: skip
+    lines += _first(rollout)
     for number, (host, steps) in enumerate(rollout.steps.items(), 1):
         if rollout.all:
             lines += ["", f"## {number}. {host}", ""]
@@ -146,6 +147,23 @@ def order(rollout: Rollout, undrained: Sequence[str] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _first(rollout: Rollout) -> list[str]:
+    """New containers run before any HAProxy hears of them: it calls a server UP at first."""
+    until = {
+        host: max(n for n, s in enumerate(steps, 1) if s.verb == "start")
+        for host, steps in rollout.steps.items()
+        if any(s.verb == "start" for s in steps)
+    }
+    if not until or len(rollout.hosts) == 1:
+        return []
+    return [
+        "",
+        "Before all of this, the new containers:",
+        "",
+        *(f"- on {host}: `hosts/{host}/apply.sh --until {n}`" for host, n in until.items()),
+    ]
+
+
 def _elsewhere(step: Step) -> bool:
-    drains = step.args[4:] if step.verb == "recreate" else ()
+    drains = {"recreate": step.args[4:], "remove": step.args[2:]}.get(step.verb, ())
     return any(not d.startswith(f"{step.host}/") for d in drains)

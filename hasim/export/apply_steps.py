@@ -19,6 +19,8 @@ from hasim.read.yaml12 import parse, plain
 from hasim.source import Span
 
 DRAIN_S = 30  # as in shell/apply.lib.sh
+ONCE = "the leader hands over once: counted where that is left for last"
+UNKNOWN = "not simulated: a hand-over by Sentinel"
 # Files of the folder that only hasim and people read.
 OURS = ("stack.yaml", "profile.yaml", "scenarios.yaml", "README.md")
 # Data first, what takes users' requests last.
@@ -30,8 +32,8 @@ _SECRET = ("password", "secret", "token", "passphrase")
 class Step:
     """One step on one host. verb, args: a function of shell/apply.lib.sh and its arguments.
 
-    do, target, with_: the fault that does the same in a simulation; do "": no connection is
-    touched. files: paths that it writes.
+    do, target, with_: the fault that does the same in a simulation; do "": none, `note` says why
+    (by default that no connection is touched). files: paths that it writes.
     """
 
     host: str
@@ -42,6 +44,7 @@ class Step:
     do: str = ""
     target: str = ""
     with_: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +68,23 @@ def plan(deploy: Deploy) -> Rollout:
                if deploy.texts.get(p) != deploy.before.get(p)]  # fmt: skip
     work = _Planner(deploy, tuple(hosts), tuple(changed))
     steps = {view.name: tuple(_Host(work, view).steps()) for view in hosts}
+    steps = _one_switchover(steps)
     written = {f for own in steps.values() for s in own for f in s.files}
     ours = {*OURS, deploy.scenarios.path.rpartition("/")[2]}
     for path in changed:
         if path not in written | work.covered and path not in ours:
             work.notes.append(f"`{path}` changed; no container of the stack mounts it: by hand")
     return Rollout(tuple(hosts), steps, tuple(dict.fromkeys(work.notes)))
+
+
+def _one_switchover(steps: Mapping[str, tuple[Step, ...]]) -> dict[str, tuple[Step, ...]]:
+    """The leader's host is the last one, so leadership moves once: at the last hand-over."""
+    every = [s for own in steps.values() for s in own if s.verb == "patroni_hand_over"]
+    done = replace(every[-1], do="switchover", target="patroni:leader", note="") if every else None
+    return {
+        host: tuple(done if done and s is every[-1] else s for s in own)
+        for host, own in steps.items()
+    }
 
 
 @dataclass
@@ -97,11 +111,6 @@ class _Planner:
             key = knob.name, _file(knob)
             if key[1] == file and knob.name.startswith(prefix) and new.get(key) is not None:
                 yield knob, new[key]
-
-    def last(self, kind: str) -> str:
-        """The last instance of a kind in the order of the rollout."""
-        found = [u.instance.name for v in self.hosts for u in v.of_kind(kind) if u.instance]
-        return found[-1] if found else ""
 
 
 def _file(knob: Knob) -> str:
@@ -166,7 +175,7 @@ class _Host:
             line = replace(line, servers=(), drains=False)
         args = (name, unit.container, str(int(line.drains)), str(line.settle_s), *line.servers)
         if not line.drains or one is None:
-            do, target = ("recreate", one.name) if one else ("", "")
+            do, target = ("recreate", self.follower(unit)) if one else ("", "")
             return self.step(text, "recreate", *args, do=do, target=target)
         with_ = {"via": "serial", "drain": str(float(DRAIN_S)), "wait": "haproxy-up",
                  "wait_limit": "120.0", "on_timeout": "stop",
@@ -174,12 +183,28 @@ class _Host:
         text += ", drained before"
         return self.step(text, "recreate", *args, do="rolling-update", target=one.name, with_=with_)
 
+    def follower(self, unit: Unit) -> str:
+        """Who is struck where a hand-over came before: one that does not lead, whoever that is."""
+        assert unit.instance is not None
+        several = len([u for v in self.work.hosts for u in v.of_kind(unit.kind)]) > 1
+        handed = unit.kind == "patroni" or (unit.kind == "redis" and self.sentinel() is not None)
+        replicas = handed and several
+        return f"{unit.kind}:replica[?]" if replicas else unit.instance.name
+
     def removed(self) -> Iterator[Step]:
         here = {u.service.name for u in self.view.units}
+        then = replace(self.deploy, stack=self.deploy.old, texts=self.deploy.before)
+        known = {
+            i.compose_service: i.name for i in then.stack.instances if i.host == self.view.name
+        }
         for name, service in self.view.old.items():
-            if name not in here:
-                container = service.container_name or f"service:{name}"
-                yield self.step(f"{name}: no longer part of the stack", "remove", name, container)
+            if name in here:
+                continue
+            container = service.container_name or f"service:{name}"
+            line = behind(then, self.work.hosts, known.get(name, ""))
+            text = f"{name}: no longer part of the stack"
+            drains = line.servers if line.drains else ()
+            yield self.step(text, "remove", name, container, *drains)
 
     def hand_over(self, unit: Unit) -> Iterator[Step]:
         """Whoever leads lets go before its container does."""
@@ -188,18 +213,20 @@ class _Host:
         config, name = unit.instance.config, unit.service.name
         peers = [u for v in self.work.hosts for u in v.of_kind(unit.kind)]
         if unit.kind == "patroni" and len(peers) > 1:
-            last = self.work.last("patroni") == unit.instance.name
-            yield self.step(
-                f"{name}: hands over if it leads", "patroni_hand_over", *self._patroni(unit),
-                do="switchover" if last else "", target="patroni:leader" if last else "",
-            )  # fmt: skip
-        sentinel = next(iter(self.view.of_kind("sentinel")), None)
+            text = f"{name}: hands over if it leads"
+            yield self.step(text, "patroni_hand_over", *self._patroni(unit), note=ONCE)
+        sentinel = self.sentinel()
         if unit.kind == "redis" and len(peers) > 1 and sentinel and sentinel.instance:
             other = sentinel.instance.config
             yield self.step(
                 f"{name}: hands over if it is the master", "redis_hand_over", unit.container,
                 str(config.port), sentinel.container, str(other.port), other.masters[0].name,
+                note=UNKNOWN,
             )  # fmt: skip
+
+    def sentinel(self) -> Unit | None:
+        """A Sentinel on this host, to be told."""
+        return next(iter(self.view.of_kind("sentinel")), None)
 
     # ---- one kind of software each -----------------------------------------------------------
     def of_haproxy(self, unit: Unit, paths: list[str]) -> Iterator[Step]:
@@ -261,7 +288,7 @@ class _Host:
                 yield from self.hand_over(unit)
                 yield self.step(
                     f"{name}: {key} {value}, and a restart", "redis_line", unit.container, name,
-                    path, key, value, files=(path,), do="restart", target=unit.instance.name,
+                    path, key, value, files=(path,), do="restart", target=self.follower(unit),
                 )  # fmt: skip
 
     def of_patroni(self, unit: Unit, paths: list[str]) -> Iterator[Step]:

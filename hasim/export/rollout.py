@@ -35,11 +35,15 @@ UNTOUCHED = "takes effect in the running process: no connection is touched"
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to simulate: a step, or the update of a service."""
+    """One thing to simulate: a step, or the update of a service. note: why it needs no run.
+
+    Cases of one name are the same thing, and simulated once.
+    """
 
     name: str
     scenario: Scenario
     about: Mapping[str, Any]
+    note: str = ""
 
 
 def cost(
@@ -55,32 +59,36 @@ def cost(
     """What the rollout costs, as plain dicts and lists (EVIDENCE.json, key `rollout`).
 
     steps: in the order of apply.sh over the hosts; failed, p99_s, outage_s are [mean, low, high]
-    (95 %), failed is what the step adds to an untroubled run. InputError without a scenario of kind
-    run. The same for any number of jobs.
+    (95 %), failed is what the step adds to an untroubled run, `calm` is that run.
+    The same for any number of jobs. InputError without a scenario of kind run.
     """
     rollout = plan(deploy)
     if not rollout.all:
         text = "nothing changes: no request is touched"
         return {"changed": False, "text": text, "steps": [], "rolling_update": []}
     base = steadiest(deploy.scenarios)
-    cases = [_case(base, n, s) for n, s in enumerate(rollout.all, 1)]
+    cases = [_case(base, s) for s in rollout.all]
     updates = [_update(base, deploy, name) for name in balanced(deploy)]
     struck = [c for c in cases if c.scenario.faults] + updates
     with Bench(jobs, journal, tell, say) as bench:
         found = _measured(bench, deploy, struck, seed, replications)
-    rows = [_row(c, found.get(c.name), replications) for c in cases]
+    rows = [_row(c, found.get(c.name)) for c in cases]
+    first = next(iter(found.values()), [])
+    calm = {"p99_s": _interval([_p99((c, c)) for _, c in first]),
+            "outage_s": _interval([_outage((c, c)) for _, c in first])}  # fmt: skip
     total = _total([found[c.name] for c in cases if c.name in found], replications)
     return {
         "changed": True,
-        "text": _text(rows, total),
+        "text": _text(rows, total, calm["outage_s"][0]),
         "load": _load_text(base.load),
         "scenario": base.name,
         "replications": replications,
         "seed": seed,
         "failed": total,
+        "calm": calm,
         "longest_outage_s": max((r["outage_s"][0] or 0.0 for r in rows), default=0.0),
         "steps": rows,
-        "rolling_update": [_row(c, found[c.name], replications) for c in updates],
+        "rolling_update": [_row(c, found[c.name]) for c in updates],
         "by_hand": list(rollout.notes),
     }
 
@@ -118,13 +126,14 @@ def _scenario(base: Scenario, name: str, after_s: float, faults: Iterable[Fault]
     )
 
 
-def _case(base: Scenario, number: int, step: Step) -> Case:
+def _case(base: Scenario, step: Step) -> Case:
     after_s = AFTER_S.get(step.do, LONG_S)
     at = When(Dist("const", BEFORE_S))
     faults = [Fault(step.do, step.target, at, args=dict(step.with_))] if step.do else []
     about = {"host": step.host, "step": step.text, "do": step.do, "target": step.target}
-    name = f"step {number}"
-    return Case(name, _scenario(base, name, after_s, faults), about)
+    name = f"{step.do} {step.target} {' '.join(step.with_.values())}" if step.do else step.text
+    note = step.note or UNTOUCHED
+    return Case(name, _scenario(base, name, after_s, faults), about, "" if step.do else note)
 
 
 def _update(base: Scenario, deploy: Deploy, service: str) -> Case:
@@ -185,13 +194,11 @@ def _interval(values: Sequence[float]) -> list[float | None]:
     return [round(v, 6) if math.isfinite(v) else None for v in (found.mean, found.low, found.high)]
 
 
-def _row(
-    case: Case, pairs: Sequence[tuple[Measured, Measured]] | None, replications: int
-) -> dict[str, Any]:
+def _row(case: Case, pairs: Sequence[tuple[Measured, Measured]] | None) -> dict[str, Any]:
     out = dict(case.about)
     if pairs is None:
-        return out | {"failed": [0.0, 0.0, 0.0], "p99_s": [None] * 3, "outage_s": [0.0, 0.0, 0.0],
-                      "note": UNTOUCHED}  # fmt: skip
+        zero = [None] * 3 if case.note.startswith("not simulated") else [0.0] * 3
+        return out | {"failed": zero, "p99_s": [None] * 3, "outage_s": zero, "note": case.note}
     void = sorted({m.void for pair in pairs for m in pair if m.void})
     if void:
         return out | {"failed": [None] * 3, "p99_s": [None] * 3, "outage_s": [None] * 3,
@@ -210,14 +217,18 @@ def _total(found: Sequence[Sequence[tuple[Measured, Measured]]], n: int) -> list
     return _interval([sum(_failed(pairs[r]) for pairs in found) for r in range(n)])
 
 
-def _text(rows: Sequence[Mapping[str, Any]], total: Sequence[float | None]) -> str:
+def _text(
+    rows: Sequence[Mapping[str, Any]], total: Sequence[float | None], calm_s: float | None
+) -> str:
     steps = f"{len(rows)} step{'s'[: len(rows) != 1]}"
     mean, low, high = total
     if mean is None or low is None or high is None:
         return f"{steps}: cannot say what they cost: the stack did not come up"
     longest = max((r["outage_s"][0] or 0.0 for r in rows), default=0.0)
     said = f"{steps}: {mean:.4g} requests fail because of them [{low:.4g}, {high:.4g}]"
-    return f"{said}, the longest outage lasts {longest:.3g} s"
+    said += f", the longest outage lasts {longest:.3g} s ({calm_s or 0.0:.3g} s without any step)"
+    unknown = sum(r["note"].startswith("not simulated") for r in rows)
+    return f"{said}; {unknown} not simulated" if unknown else said
 
 
 def _load_text(load: Load) -> str:

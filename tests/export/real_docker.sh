@@ -7,8 +7,10 @@ if [ "$1" = --context ]; then shift 2; fi
 
 enter() {  # enter CONTAINER: its environment
   [ -d "$STUB/$1" ] || { echo "no such container: $1" >&2; exit 1; }
-  # shellcheck disable=SC1090,SC1091
-  set -a; . "$STUB/$1/env"; set +a
+  set -a
+  # shellcheck disable=SC1090
+  . "$STUB/$1/env"
+  set +a
 }
 alive() { kill -0 "$(cat "$STUB/$1/pid" 2>/dev/null || echo 999999999)" 2>/dev/null; }
 launch() {  # launch CONTAINER COMMAND...

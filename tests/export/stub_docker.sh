@@ -85,7 +85,9 @@ case $1 in
     esac ;;
   image) value image sha-old ;;
   tag) changes "tag $2 $3"; echo "$2" >"$STUB/image" ;;
-  kill) changes "$*"; [ "$3" != USR2 ] || value next_pid $((22 + $(wc -l <"$STUB/pids"))) >>"$STUB/pids" ;;
+  kill)
+    changes "$*"
+    if [ "$3" = USR2 ]; then value next_pid "$$" >>"$STUB/pids"; fi ;;
   rm | stop) changes "$*" ;;
   exec)
     shift

@@ -5,25 +5,27 @@ say() { printf '%s\n' "$*"; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 usage() {
-  say "usage: $0 [--dry-run] [--target DIR] [--limit SECONDS]"
+  say "usage: $0 [--dry-run] [--target DIR] [--limit SECONDS] [--until STEP]"
   say "  --target DIR     the folder that holds this host's compose and configuration files now (default: .)"
+  say "  --until STEP     stop after this step; the next run goes on from there"
   say "  --limit SECONDS  how long to wait for health after each step (default: 120)"
   say "Passwords come from HASIM_REDIS_PASSWORD or the file HASIM_REDIS_PASSWORD_FILE; none is kept."
 }
 
 start() {  # start ARGUMENTS...
-  DRY=0 TARGET=$PWD LIMIT_S=120 CURRENT="" CHANGED=0 N=0 RESUMED=0 FRESH=0
+  DRY=0 TARGET=$PWD LIMIT_S=120 UNTIL=99999 CURRENT="" LEFT=0 CHANGED=0 N=0 RESUMED=0 FRESH=0
   while [ $# -gt 0 ]; do
     case $1 in
       --dry-run) DRY=1 ;;
       --target) [ $# -gt 1 ] || { usage >&2; exit 2; }; TARGET=$2; shift ;;
+      --until) [ $# -gt 1 ] || { usage >&2; exit 2; }; UNTIL=$2; shift ;;
       --limit) [ $# -gt 1 ] || { usage >&2; exit 2; }; LIMIT_S=$2; shift ;;
       -h | --help) usage; exit 0 ;;
       *) usage >&2; exit 2 ;;
     esac
     shift
   done
-  case $LIMIT_S in '' | *[!0-9]*) usage >&2; exit 2 ;; esac
+  case $LIMIT_S:$UNTIL in :* | *: | *[!0-9:]*) usage >&2; exit 2 ;; esac
   [ -d "$TARGET" ] || fail "there is no folder $TARGET"
   TARGET=$(cd "$TARGET" && pwd)
   STATE=$TARGET/.hasim-$ID
@@ -51,6 +53,7 @@ marked() { [ -e "$STATE/journal" ] && grep -qx -e "$1" "$STATE/journal"; }
 mark() { [ "$DRY" = 1 ] || printf '%s\n' "$1" >>"$STATE/journal"; }
 
 step() {  # step N TEXT VERB ARGUMENTS...
+  if [ "$1" -gt "$UNTIL" ]; then LEFT=$((LEFT + 1)); return 0; fi
   N=$1 CURRENT="step $1: $2" FRESH=0 RESUMED=0
   if marked "done $1"; then say "$CURRENT: done before"; return 0; fi
   if marked "begun $1"; then RESUMED=1; fi
@@ -71,6 +74,7 @@ unstep() {  # the same, backwards; files are already restored
 finish() {
   CURRENT=""
   if [ "$DRY" = 1 ]; then return 0; fi
+  if [ "$LEFT" != 0 ]; then say "$LEFT steps are left"; fi
   if [ "$CHANGED" = 0 ]; then say "nothing to change: everything is as exported"; else say "done: $CHANGED changes"; fi
 }
 
@@ -194,7 +198,13 @@ settled() {  # settled CONTAINER: healthy, and still so a moment later
 apply_start() { does compose up -d --no-deps "$1"; settled "$2"; }  # SERVICE CONTAINER
 undo_start() { does docker rm -f "$(name_of "$2")"; }
 
-apply_remove() { does docker stop "$(name_of "$2")"; does docker rm "$(name_of "$2")"; }
+apply_remove() {  # SERVICE CONTAINER [HOST/BALANCER/BACKEND/SERVER]...
+  local at
+  for at in "${@:3}"; do set_state "$at" drain; done
+  for at in "${@:3}"; do drained "$at"; done
+  does docker stop "$(name_of "$2")"
+  does docker rm "$(name_of "$2")"
+}
 undo_remove() { does compose up -d --no-deps "$1"; settled "$2"; }
 
 # recreate SERVICE CONTAINER DRAINS SETTLE-SECONDS [HOST/BALANCER/BACKEND/SERVER]...
@@ -240,7 +250,8 @@ server_is() {  # server_is HOST/BALANCER/BACKEND/SERVER STATUS
 no_sessions() {
   local host container backend server
   IFS=/ read -r host container backend server <<<"$1"
-  [ "$(stat_of "$host" "$container" | awk -F, -v b="$backend" -v s="$server" '$1 == b && $2 == s { print $5 }')" = 0 ]
+  # a HAProxy that no longer knows the server has no sessions with it
+  stat_of "$host" "$container" | awk -F, -v b="$backend" -v s="$server" '$1 == b && $2 == s && $5 != 0 { busy = 1 } END { exit busy }'
 }
 
 set_state() {  # set_state HOST/BALANCER/BACKEND/SERVER STATE
