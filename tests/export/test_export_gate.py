@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from hasim.cli import app
@@ -203,6 +205,23 @@ def test_a_scenario_file_from_elsewhere_does_not_pass_for_the_runs(place: Path) 
     edit(put_in_run("file", "stack/stack.yaml"))
     with pytest.raises(InputError):
         gate.examine(RUN)
+
+
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_no_flipped_bit_is_passed_over(made: Path, data: st.DataObject) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(made)
+        path = data.draw(st.sampled_from(sorted(p for p in RUN.rglob("*") if p.is_file())))
+        before = path.read_bytes()
+        at = data.draw(st.integers(0, len(before) - 1))
+        bit = 1 << data.draw(st.integers(0, 7))
+        path.write_bytes(before[:at] + bytes([before[at] ^ bit]) + before[at + 1 :])
+        try:
+            with pytest.raises((Refused, InputError)):
+                gate.examine(RUN, jobs=1)
+        finally:
+            path.write_bytes(before)
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"[" * 100000, b"\xff", b"null"])
