@@ -103,11 +103,21 @@ def run(
         also = [(path, sha) for path, _, sha in files[len(project.stack.inputs) :]]
         whole = assemble(project.stack, seed, judged, hasim.__version__, also, quick)
         named = scenario_file(project).path
-        whole = replace(whole, file=named, asked=replications, code_sha256=code_hash())
+        where = _from_here(project.folder)
+        whole = replace(whole, file=named, folder=where, asked=replications)
+        whole = replace(whole, code_sha256=code_hash())
         if folder is not None:
             folder.finish(whole)
             folder.join_requests()
     return whole
+
+
+def _from_here(folder: Path) -> str:
+    """A folder as seen from the working directory; "" if it is named by a place of the machine."""
+    if not folder.is_absolute():
+        return folder.as_posix()
+    here = Path.cwd()
+    return folder.relative_to(here).as_posix() if folder.is_relative_to(here) else ""
 
 
 # ---- before the run ----------------------------------------------------------------------------

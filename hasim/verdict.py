@@ -71,7 +71,8 @@ class ScenarioVerdict:
 class Verdict:
     """All scenarios of one run over one stack.
 
-    file: the scenario file, named as in `inputs`. asked: replications of every scenario, 0: its
+    file: the scenario file, named as in `inputs`. folder: the stack's, from the working directory,
+    "" if it lies outside. asked: replications of every scenario, 0: its
     own. code_sha256: of the hasim that ran.
     """
 
@@ -85,6 +86,7 @@ class Verdict:
     containers: int = 0
     provisional: bool = False
     file: str = ""
+    folder: str = ""
     asked: int = 0
     code_sha256: str = ""
 

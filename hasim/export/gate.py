@@ -149,6 +149,8 @@ def _project(form: VerdictForm, stack: Path | None) -> Project:
         text = f"the scenario file of the run, '{path}', is not there"
         hint = "start `hasim export` in the folder in which `hasim run` was started"
         raise InputError([Finding("error", "HA104", text, None, hint)])
+    if stack is None and form.run.stack:
+        stack = Path(form.run.stack)
     return open_project(path, stack)
 
 

@@ -21,6 +21,7 @@ class InputForm(_Form):
 
 class RunForm(_Form):
     file: str = Field(min_length=1)
+    stack: str
     replications: int = Field(ge=0)
     provisional: bool
     code_sha256: str

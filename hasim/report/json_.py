@@ -27,6 +27,7 @@ def document(verdict: Verdict) -> dict[str, Any]:
         "inputs": [{"path": path, "sha256": sha} for path, sha in verdict.inputs],
         "run": {
             "file": verdict.file,
+            "stack": verdict.folder,
             "replications": verdict.asked,
             "provisional": verdict.provisional,
             "code_sha256": verdict.code_sha256,

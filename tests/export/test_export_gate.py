@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -170,6 +171,16 @@ def test_the_files_may_have_moved(place: Path) -> None:
     with pytest.raises(InputError):
         gate.examine(RUN, jobs=1)
     assert gate.examine(RUN, Path("elsewhere"), jobs=1).project.folder == Path("elsewhere")
+
+
+@pytest.mark.parametrize("named", ["tuned", "./tuned", "ABSOLUTE"])
+def test_the_stack_that_a_run_was_told_is_found_again(place: Path, named: str) -> None:
+    shutil.copytree("stack", "tuned")
+    Path("stack/haproxy.cfg").write_text("broken\n")
+    folder = place / "tuned" if named == "ABSOLUTE" else Path(named)
+    run("scenarios.yaml", out=RUN, jobs=1, stack=folder)
+    assert gate.examine(RUN, jobs=1).project.folder == Path("tuned")
+    assert str(place) not in (RUN / "verdict.json").read_text()
 
 
 def test_a_real_run_that_is_quick_a_study_or_a_part(place: Path) -> None:
