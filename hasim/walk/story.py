@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hasim.causes_failover import waited_for
-from hasim.causes_rotation import STARTED
+from hasim.causes_rotation import OBSERVED, STARTED, server_lines
+from hasim.causes_text import place
 from hasim.metrics_data import said
 from hasim.metrics_probes import DOWN, UP, server_name
 from hasim.metrics_view import View
 from hasim.sim.trace import Mark
+from hasim.source import Span
 from hasim.walk.rows import Moment
 
 FAULT, USERS = "fault", "users"
@@ -163,7 +165,7 @@ def _behind(view: View, mark: Mark) -> set[str]:
 # ---- words ---------------------------------------------------------------------------------------
 def _moment(view: View, one: _Told, parent: Mark | None) -> Moment:
     mark = one.mark
-    span, why = waited_for(view, mark) if mark.component != FAULT else (None, "")
+    span, why = _waited_for(view, mark)
     default = mark.default.rstrip(": ") if span is None else ""
     if span is not None and why and " (default, " in why:
         why, _, default = why.partition(" (default, ")
@@ -181,6 +183,19 @@ def _moment(view: View, one: _Told, parent: Mark | None) -> Moment:
         default=default,
         also=tuple(sorted(also.items(), key=lambda row: (row[1], row[0]))),
     )
+
+
+def _waited_for(view: View, mark: Mark) -> tuple[Span | None, str]:
+    """(place, `: inter 2000`): the setting that the row waited for; of a server that its own
+    requests took out, `observe`.
+    """
+    if mark.component == FAULT:
+        return None, ""
+    if OBSERVED in mark.detail and server_name(mark) in (lines := server_lines(view)):
+        server = lines[server_name(mark)][1]
+        span, note = place(server.where, "observe", fallback=server.span)
+        return span, f": observe {server.observe}, error-limit {server.error_limit}{note}"
+    return waited_for(view, mark)
 
 
 def _text(view: View, one: _Told) -> str:
@@ -217,6 +232,8 @@ def _checks(view: View, mark: Mark) -> str:
     reason = mark.detail.removeprefix("reason: ").partition(",")[0]
     if not reason or "check duration" in reason:
         return ""
+    if OBSERVED in reason:
+        return f": {reason}"
     n = len(times)
     if n < 2:
         return f": {reason}"
