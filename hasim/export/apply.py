@@ -119,7 +119,8 @@ def order(rollout: Rollout, undrained: Sequence[str] = ()) -> str:
     """ROLLOUT.md. undrained: services that rolling-update.sh leaves out."""
     lines = ["# Rollout", ""]
     if not rollout.all:
-        lines.append("Nothing to change: the deployed files are those of this export.")
+        nothing = "Nothing to change: the deployed files are those of this export."
+        lines.append("The scripts have nothing to do." if rollout.notes else nothing)
     else:
         lines += [
             "One host at a time; go on when its script ended well. On each host, in the folder",

@@ -8,7 +8,7 @@ adds capacity before what takes it away.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +20,8 @@ from hasim.source import Span
 
 DRAIN_S = 30  # as in shell/apply.lib.sh
 ONCE = "the leader hands over once: counted where that is left for last"
+WRITTEN = "files are written: nothing reads them yet"
+FRESH = "a new container: nobody asks it yet"
 UNKNOWN = "not simulated: a hand-over by Sentinel"
 # Files of the folder that only hasim and people read.
 OURS = ("stack.yaml", "profile.yaml", "scenarios.yaml", "README.md")
@@ -73,7 +75,7 @@ def plan(deploy: Deploy) -> Rollout:
     ours = {*OURS, deploy.scenarios.path.rpartition("/")[2]}
     for path in changed:
         if path not in written | work.covered and path not in ours:
-            work.notes.append(f"`{path}` changed; no container of the stack mounts it: by hand")
+            work.notes.append(f"`{path}` changed; no container mounts it")
     return Rollout(tuple(hosts), steps, tuple(dict.fromkeys(work.notes)))
 
 
@@ -128,6 +130,10 @@ class _Host:
     def step(self, text: str, verb: str, *args: str, **more: Any) -> Step:
         return Step(self.view.name, text, verb, args, **more)
 
+    def files(self, text: str, paths: Sequence[str]) -> Step:
+        puts = self.work.puts(paths)
+        return self.step(text, "files", *puts, files=tuple(paths), note=WRITTEN)
+
     def steps(self) -> Iterator[Step]:
         yield from self.compose_files()
         yield from self.started()
@@ -146,7 +152,7 @@ class _Host:
         paths = [p for p in paths if p in self.deploy.texts and self.view.files]
         if paths:
             text = f"compose files of {self.view.name}"
-            yield self.step(text, "files", *self.work.puts(paths), files=tuple(paths))
+            yield self.files(text, paths)
 
     def started(self) -> Iterator[Step]:
         for unit in self.view.units:
@@ -156,8 +162,9 @@ class _Host:
             paths = [p for p in self.work.changed if unit.inside(p) and p in self.deploy.texts]
             if paths:
                 text = f"files of {name}"
-                yield self.step(text, "files", *self.work.puts(paths), files=tuple(paths))
-            yield self.step(f"{name}: a new container", "start", name, unit.container)
+                yield self.files(text, paths)
+            text = f"{name}: a new container"
+            yield self.step(text, "start", name, unit.container, note=FRESH)
 
     def recreated(self) -> Iterator[Step]:
         units = [u for u in self.view.units if u.service.name in self.view.old]
@@ -312,7 +319,7 @@ class _Host:
                 files=tuple(paths), do="reload", target=unit.instance.name,
             )  # fmt: skip
         else:
-            yield self.step(f"{name}: its file says the same", "files", *puts, files=tuple(paths))
+            yield self.files(f"{name}: its file says the same", paths)
         if any(e.startswith("postgresql.parameters.") for e in edits) or local:
             yield self.step(
                 f"{name}: a restart of PostgreSQL, if one is pending", "patroni_restart",

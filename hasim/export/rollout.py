@@ -65,7 +65,9 @@ def cost(
     rollout = plan(deploy)
     if not rollout.all:
         text = "nothing changes: no request is touched"
-        return {"changed": False, "text": text, "steps": [], "rolling_update": []}
+        if rollout.notes:
+            text = f"no script applies this, so nothing was simulated: {'; '.join(rollout.notes)}"
+        return {"changed": bool(rollout.notes), "text": text, "steps": [], "rolling_update": []}
     base = steadiest(deploy.scenarios)
     cases = [_case(base, s) for s in rollout.all]
     updates = [_update(base, deploy, name) for name in balanced(deploy)]

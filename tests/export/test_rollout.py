@@ -39,6 +39,15 @@ def test_nothing_changed_costs_nothing_and_runs_nothing(
     }
 
 
+def test_what_no_script_applies_is_said_and_not_free(tmp_path: Path) -> None:
+    deploy = gentle("story-portal", {}, tmp_path / "new")
+    deploy = replace(deploy, texts={**deploy.texts, "lonely.conf": "x\n"})
+    found = cost(deploy, seed=1)
+    assert found["changed"]
+    assert "`lonely.conf` changed; no container mounts it" in found["text"]
+    assert "failed" not in found
+
+
 def test_a_value_set_in_a_running_process_touches_nobody(tmp_path: Path) -> None:
     settings = {"sentinel.sentinel-2.mymaster.down-after-milliseconds": "3000"}
     deploy = gentle("story-portal", settings, tmp_path / "new", users=5)
