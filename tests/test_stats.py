@@ -112,3 +112,24 @@ def test_bootstrap_brackets_a_median_and_repeats() -> None:
     assert low < np.median(x) < high
     assert high - low < 1
     assert (low, high) == stats.bootstrap(x, lambda s: np.median(s, axis=1), 0.025)
+
+
+def test_unpaired_is_the_interval_of_welch() -> None:
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(1.0, 1.0, 9), rng.normal(2.0, 3.0, 14)
+    found = stats.unpaired(a, b, 0.025)
+    welch = pytest.importorskip("scipy.stats").ttest_ind
+    wanted = welch(b, a, equal_var=False).confidence_interval(0.95)
+    assert found.mean == pytest.approx(b.mean() - a.mean())
+    # the degrees of freedom are rounded down, so it is a little wider and never narrower
+    assert wanted.low - 0.1 < found.low <= wanted.low
+    assert wanted.high <= found.high < wanted.high + 0.1
+
+
+def test_differences_without_end() -> None:
+    inf = math.inf
+    assert stats.paired([inf, 1.0, 2.0], [inf, 1.0, 2.0], 0.025).high == 0.0
+    assert stats.paired([1.0, 1.0], [inf, 1.0], 0.025).difference == inf
+    assert stats.unpaired([1.0, 2.0], [inf, 1.0], 0.025).low == inf
+    assert stats.unpaired([inf, 2.0], [inf, 1.0], 0.025).mean == 0.0
+    assert stats.unpaired([1.0], [2.0, 3.0], 0.025).high == inf
