@@ -47,7 +47,7 @@ def make(deploy: Deploy) -> list[Artefact]:
         for name, text in _scripts(view, steps, deploy, rollout.hosts).items():
             why = "takes the change back" if name == "rollback.sh" else "puts it into service"
             made.append(Artefact(f"{at}/{name}", text, f"{why} on {view.name}", executable=True))
-    text = order(rollout, scripts.undrained(deploy))
+    text = order(rollout, scripts.undrained(deploy), bool(deploy.sizes))
     made.append(Artefact("extra/ROLLOUT.md", text, "the steps of apply.sh, and the order of hosts"))
     return sorted(made, key=lambda one: one.path)
 
@@ -115,8 +115,10 @@ def _call(how: str, number: int, step: Step) -> str:
     return f"{how} {number} {words}"
 
 
-def order(rollout: Rollout, undrained: Sequence[str] = ()) -> str:
-    """ROLLOUT.md. undrained: services that rolling-update.sh leaves out."""
+def order(rollout: Rollout, undrained: Sequence[str] = (), sized: bool = False) -> str:
+    """ROLLOUT.md. undrained: services that rolling-update.sh leaves out; sized: there are limits
+    of a capacity result.
+    """
     lines = ["# Rollout", ""]
     if not rollout.all:
         nothing = "Nothing to change: the deployed files are those of this export."
@@ -142,6 +144,11 @@ def order(rollout: Rollout, undrained: Sequence[str] = ()) -> str:
         notes.append(
             f"New images of {', '.join(undrained)}: `rolling-update.sh` leaves them out, because "
             "HAProxy cannot drain them: it needs a `stats socket` with `level admin`."
+        )
+    if sized:
+        notes.append(
+            "The limits of the capacity result are in `hosts/<host>/docker-compose.yml`. `apply.sh` "
+            "deploys your own compose files: copy the limits that you want into them."
         )
     if notes:
         lines += ["", "## By hand", "", *(f"- {note}" for note in notes)]
