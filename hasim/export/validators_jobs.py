@@ -26,6 +26,7 @@ class Job:
     artefact: path in the export; cwd: folder of the copy where it runs. environment: added to an
     empty one. changed: text put in the file's place in the copy; why: what was done otherwise than
     where it is deployed. needs: other files that count; programs: others that it asks.
+    passing: lines of the answer that only tell of this machine; all others are refusals.
     """
 
     artefact: str
@@ -37,6 +38,7 @@ class Job:
     why: str = ""
     needs: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
+    passing: str = ""
 
     def key(self, copy: Path) -> str:
         """Equal for questions whose answer must be the same."""
@@ -62,9 +64,10 @@ def judge(job: Job, copy: Path) -> tuple[str, str, str]:
     code, said = ask(words, copy / job.cwd, job.environment)
     said = said.replace(f"{copy}/", "").replace(str(copy), ".")
     lines = [ln.rstrip() for ln in said.splitlines() if ln.strip()]
-    if code == 0:
+    wrong = [ln for ln in lines if not (job.passing and re.search(job.passing, ln))]
+    if code == 0 or (code is not None and lines and not wrong):
         return PASSED, name, job.why
-    return FAILED, name, "\n".join(lines[:DETAIL_LINES]) or f"exit code {code}"
+    return FAILED, name, "\n".join(wrong[:DETAIL_LINES]) or f"exit code {code}"
 
 
 def ask(words: list[str], cwd: Path, environment: Mapping[str, str]) -> tuple[int | None, str]:

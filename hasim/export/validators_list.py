@@ -16,7 +16,8 @@ from hasim.export.artefacts.compose import projects, variables
 from hasim.export.base import Deploy
 from hasim.export.validators_jobs import Job, ask, program
 from hasim.folder import COMPOSE
-from hasim.source import Span
+from hasim.read.yaml12 import parse
+from hasim.source import Patch, Span, apply_patches
 
 _STAND_IN = "hasim-validator"
 
@@ -123,17 +124,31 @@ def _others(copy: Path, files: list[str], deploy: Deploy) -> Iterator[Job]:
     yield from _scripts(copy, files, deploy)
 
 
+# What --validate-config says of ports of this machine, which are not those of the host.
+_ELSEWHERE = r"is not reachable|already in use|Name or service not known|Temporary failure in name"
+
+_ENDPOINTS = re.compile(r"[^\s:,]+:\d+(?:,\s*[^\s:,]+:\d+)*")
+
+
 def _patroni(copy: Path, place: str) -> Job:
-    """--validate-config looks for PostgreSQL's programs in bin_dir: those of this machine."""
+    """--validate-config looks for PostgreSQL's programs in bin_dir and dials every etcd: here it
+    gets those of this machine, and an etcd that refuses at once in place of seconds of silence.
+    """
     text = (copy / place).read_text(encoding="utf-8")
     postgres = program("pg_controldata")
     here = Path(postgres).parent.as_posix() if postgres else ""
     changed = re.sub(r"(?m)^(\s*bin_dir:[ \t]*).*$", rf"\g<1>{here}", text) if here else text
-    why = "bin_dir: this machine's, for the check only" if changed != text else ""
-    words = ("patroni", "--validate-config", "{file}")
+    node, _ = parse(changed, place)
+    section = (node.get("etcd3") or node.get("etcd")) if node is not None else None
+    hosts = (section.get("hosts") or section.get("host")) if section is not None else None
+    if hosts is not None:
+        listed = hosts.value if hosts.kind == "seq" else (hosts,)
+        sound = [h for h in listed if _ENDPOINTS.fullmatch(h.raw)]
+        changed = apply_patches(changed, [Patch(h.span, "127.0.0.1:9") for h in sound])
+    why = "bin_dir is this machine's and etcd is not asked, for the check only"
+    name, words = "patroni --validate-config", ("patroni", "--validate-config", "{file}")
     asked = ("pg_controldata",)
-    name = "patroni --validate-config"
-    return Job(place, name, words, ".", {}, changed, why, programs=asked)
+    return Job(place, name, words, ".", {}, changed, why, programs=asked, passing=_ELSEWHERE)
 
 
 def _read_by(kind: str, deploy: Deploy) -> list[str]:

@@ -59,6 +59,7 @@ def test_nothing_of_the_guide_made_to_start_is_refused(tmp_path: Path) -> None:
         ("hosts/host-c/prometheus/alerts.yml", "expr: pg_up == 0", "expr: (", "check rules"),
         ("hosts/host-a/patroni/pg-1.yml", "ttl: 30", "ttl: soon", "patroni --validate-config"),
         ("stack/patroni/pg-2.yml", "scope: story-portal\n", "", "patroni --validate-config"),
+        ("stack/patroni/pg-3.yml", "- 10.0.0.11:2379", "- 10.0.0.11:port", "patroni"),
         ("hosts/host-a/keepalived/keepalived-host-a.conf", "priority 101", "priority x", "keep"),
         ("extra/load.k6.js", "export default function", "function main", "k6 inspect"),
         ("extra/load.k6.js", "ramping-vus", "ramping-users", "k6 inspect"),
