@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial, wraps
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,37 @@ def figure(draw: Callable[..., Figure]) -> Callable[..., Figure]:
         return made
 
     return drawn
+
+
+@figure
+@style.used()
+def against(
+    simulated: Mapping[str, Iterable[float]], measured: Mapping[str, Iterable[float]]
+) -> Figure:
+    """A Figure: one panel per name, the simulated distribution as a line, measurements as dots.
+
+    Both: {name: seconds}. How many runs stay below each time, as a share.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(7.0, 1.6 * len(simulated)), layout="constrained")
+    FigureCanvasAgg(made)
+    panels = made.subplots(len(simulated), 1, squeeze=False)[:, 0]
+    for ax, (name, values) in zip(panels, simulated.items(), strict=True):
+        for times, line in ((values, True), (measured[name], False)):
+            x = sorted(float(t) for t in times if math.isfinite(t))
+            share = [(i + 1) / len(x) for i in range(len(x))]
+            if line:
+                ax.step([x[0], *x], [0, *share], where="post", label=f"simulated, {len(x)} runs")
+            else:
+                ax.plot(x, share, "o", ms=4, color=style.FAILED, label=f"measured, {len(x)} trials")
+        ax.set_title(name)
+        ax.set_ylim(0, 1.05)
+        ax.margins(x=0.08)
+        ax.legend(loc="lower right")
+    panels[-1].set_xlabel("seconds from the fault")
+    return made
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> str:

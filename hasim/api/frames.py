@@ -16,7 +16,7 @@ from hasim.verdict import ScenarioVerdict
 from hasim.verdict_rows import Row
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
 
 def frame(
@@ -185,6 +185,18 @@ def timeline(trace: Trace) -> DataFrame:
     columns = ("replication", "id", "t_s", "component", "event", "detail", "cause_id", "cause")
     made = frame((*columns, "file", "line"), rows, ("component", "event", "cause", "file"))
     return made.astype({"cause_id": "Int64", "line": "Int64"})
+
+
+def since_fault(traces: Sequence[Trace], event: str) -> Series:
+    """Seconds from the first fault to the first event with this text, by replication."""
+    import pandas as pd
+
+    found = {}
+    for trace in traces:
+        start = min((f.start_s for f in trace.faults), default=math.nan)
+        after = (m.t_s - start for m in trace.timeline if event in m.event and m.t_s >= start)
+        found[trace.replication] = next(after, math.nan)
+    return pd.Series(found, name=event, dtype=float).rename_axis("replication")
 
 
 def series(traces: Sequence[Trace], stack: Stack, everything: bool) -> DataFrame:

@@ -25,7 +25,7 @@ from hasim.workers import Pool, Task, simulate_chunk, warm
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
 
 @dataclass(frozen=True, repr=False)
@@ -131,6 +131,17 @@ class Run:
         if trace is None:
             raise ValueError(f"replication {wanted}: there are 0 to {len(self.seen) - 1}")
         return frames.timeline(trace)
+
+    def since_fault(self, event: str) -> Series:
+        """Seconds from the first fault to the first row of the timeline whose event has this text;
+        by replication, nan where it never came.
+
+        >>> file = "models/three-servers/scenarios.yaml"
+        >>> run = ha.simulate("models/three-servers", file, "crash", replications=3)
+        >>> bool(run.since_fault("is DOWN").between(4, 6.1).all())
+        True
+        """
+        return frames.since_fault([s.trace for s in self.seen], event)
 
     def series(self, everything: bool = False) -> DataFrame:
         """Second by second over all replications: t_s, service, metric, mean, p05, p50, p95, worst.
