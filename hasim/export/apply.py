@@ -147,8 +147,8 @@ def order(rollout: Rollout, undrained: Sequence[str] = (), sized: bool = False) 
         )
     if sized:
         notes.append(
-            "The limits of the capacity result are in `hosts/<host>/docker-compose.yml`. `apply.sh` "
-            "deploys your own compose files: copy the limits that you want into them."
+            "The limits of the capacity result are in `hosts/<host>/docker-compose.yml`; "
+            "`apply.sh` deploys your own compose files: copy the limits that you want into them."
         )
     if notes:
         lines += ["", "## By hand", "", *(f"- {note}" for note in notes)]
