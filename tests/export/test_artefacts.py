@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 from deploys import deploy_of, texts_of, written
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from hasim.components.prometheus.exporters import SHOWN
 from hasim.export import artefacts
 from hasim.export.artefacts import alerts, discovery, hosts, k6
-from hasim.export.artefacts.compose import projects
+from hasim.export.artefacts.compose import dump, projects
 from hasim.export.artefacts.secret_names import SecretNames
 from hasim.export.base import Artefact, Deploy
 from hasim.export.validators_readback import again, differences, read_back
@@ -22,7 +24,9 @@ from hasim.read import pg_hba
 from hasim.read.k6 import read_script
 from hasim.read.prometheus import read_rules
 from hasim.read.prometheus_ast import selectors
+from hasim.read.yaml12 import Node, parse, plain
 from hasim.scenario import FlowStep, Load
+from hasim.source import Span
 from hasim.stack import load
 
 MODELS = ("story-portal", "story-portal-guide-bootable")
@@ -157,6 +161,8 @@ def test_compose_files_in_a_folder_of_their_own(portal: Deploy, tmp_path: Path) 
         ("command", "redis-server --requirepass s3cret-word --port 1",
          "redis-server --requirepass ${REDIS_PASSWORD:?set it in .env} --port 1"),
         ("WEB_CONCURRENCY", "2", "2"),
+        ("POSTGRES_PASSWORD_FILE", "/run/secrets/pg", "/run/secrets/pg"),
+        ("command", "x --password-file /run/secrets/pg", "x --password-file /run/secrets/pg"),
     ],
 )  # fmt: skip
 def test_secrets_become_references(key: str, raw: str, shown: str) -> None:
@@ -301,3 +307,32 @@ def test_what_has_a_folder_of_its_own_is_left_alone(portal: Deploy) -> None:
     made = by_path(artefacts.make(portal))
     assert not [p for p in made if p.endswith("sentinel.conf") and "/sentinel/" not in p]
     assert not [p for p in made if p.endswith("postgresql.conf")]
+
+
+@given(
+    st.lists(
+        st.text(
+            st.characters(
+                codec="utf-8", categories=("L", "N", "P", "S", "Zs"), include_characters="\n\t"
+            ),
+            max_size=30,
+        ),
+        max_size=4,
+    )
+)
+@example(["yes", "1:30", "0x1f", "~", "- a", "a: b", "a #b", " x\n  y\n", "'", '"', "!reset x"])
+def test_what_is_written_is_read_alike_by_old_and_new_yaml(words: list[str]) -> None:
+    """PyYAML (compose 1.29.2) follows YAML 1.1, compose 2 and hasim 1.2."""
+    quoted = [Node("scalar", w, Span("", 1, 1), raw=w, style='"') for w in words]
+    text = dump(
+        Node("map", ((_word("k"), Node("seq", tuple(quoted), Span("", 1, 1))),), Span("", 1, 1))
+    )
+    assert yaml.safe_load(text) == {"k": words}
+    node, found = parse(text, "x.yml")
+    assert found == []
+    assert node is not None
+    assert plain(node) == {"k": words}
+
+
+def _word(text: str) -> Node:
+    return Node("scalar", text, Span("", 1, 1), raw=text)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hasim.report.redact import found
 
 _URL_USER = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<user>[^\s/:@]*):\Z")
+_FILE = re.compile(r"[_-]file[\"']?[\s:=,]*[\"']?\Z", re.IGNORECASE)  # it names where a secret is
 _DEFAULTED = re.compile(r"\$\{(?P<name>\w+):?[-+]\Z")
 _FLAG_NAMES = {
     "requirepass": "REDIS_PASSWORD",
@@ -33,7 +34,7 @@ class SecretNames:
         before = f"{key}: "
         text, out, at = before + raw, [], 0
         for (start, end), value in sorted(found(text)):
-            if start < max(at, len(before)):
+            if start < max(at, len(before)) or _FILE.search(text, 0, start):
                 continue
             default = _DEFAULTED.search(text, 0, start)
             if default:  # ${NAME:-secret}: the name is there, its default is the secret
