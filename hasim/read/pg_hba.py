@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 from hasim.errors import Finding, did_you_mean
 from hasim.source import Span, Text
@@ -106,6 +106,30 @@ def replication_rule(rules: list[HbaRule], user: str) -> HbaRule | None:
         if named and _from_elsewhere(rule.address):
             return rule
     return None
+
+
+def loopback_rule(rules: list[HbaRule], user: str, database: str) -> HbaRule | None:
+    """The first rule that an ordinary TCP connection from 127.0.0.1 without TLS meets."""
+    for rule in rules:
+        if rule.kind not in ("host", "hostnossl", "hostnogssenc"):
+            continue
+        named = any(u == "all" or _bare(u) == user or u.startswith(("+", "/")) for u in rule.users)
+        there = any(d in ("all", "sameuser", "samerole") or _bare(d) == database
+                    or d.startswith("/") for d in rule.databases)  # fmt: skip
+        if named and there and _from_loopback(rule.address):
+            return rule
+    return None
+
+
+def _from_loopback(address: str) -> bool:
+    """Does 127.0.0.1 fit? A name may mean it."""
+    if address in ("all", "samehost", "samenet"):
+        return True
+    try:
+        net = ip_network(address, strict=False)
+    except ValueError:
+        return True
+    return ip_address("127.0.0.1") in net if net.version == 4 else False
 
 
 def _from_elsewhere(address: str) -> bool:

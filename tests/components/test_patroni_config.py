@@ -272,3 +272,28 @@ def test_a_parameter_that_postgresql_does_not_know_is_found() -> None:
     [told] = [f for f in configured(text).findings if "knows no parameter" in f.message]
     assert "'max_wal_sender'" in told.message
     assert "max_wal_senders" in told.hint
+
+
+@pytest.mark.parametrize(
+    ("listen", "rules", "more", "fails"),
+    [
+        ("0.0.0.0", ["local all all peer", "host all all 10.0.0.0/24 scram-sha-256"], "", True),
+        ("*", ["host replication all 127.0.0.1/32 md5"], "", True),
+        ("0.0.0.0", ["host all all 127.0.0.1/32 reject", "host all all all md5"], "", True),
+        ("0.0.0.0", ["hostssl all all all md5"], "", True),
+        ("0.0.0.0", ["host all all 127.0.0.1/32 scram-sha-256"], "", False),
+        ("0.0.0.0", ["host postgres postgres samehost md5"], "", False),
+        ("0.0.0.0", ["host all all 0.0.0.0/0 md5"], "", False),
+        ("0.0.0.0", ["local all all peer"], "  use_unix_socket: true\n", False),
+        ("10.0.0.11", ["host all all 10.0.0.0/24 md5"], "", False),
+    ],
+)
+def test_patroni_must_be_let_in_by_its_own_server(
+    listen: str, rules: list[str], more: str, fails: bool
+) -> None:
+    """Measured: `no pg_hba.conf entry for host "127.0.0.1"`, Failed to bootstrap cluster."""
+    lines = "".join(f"    - {rule}\n" for rule in rules)
+    text = GOOD.replace("  listen: 0.0.0.0:5432\n", f"  listen: '{listen}:5432'\n{more}")
+    text = text.replace("tags:\n", f"  pg_hba:\n{lines}tags:\n")
+    said = [f.reason for f in configured(text).failures]
+    assert ["bootstrap fails" in reason for reason in said] == [True] * fails

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from hasim.components.patroni.config import NUMBERS, SWITCHES, PatroniConfig
 from hasim.model import BootFailure, Knob
+from hasim.read import pg_hba
 from hasim.read.patroni_conf import PatroniConf
 from hasim.source import Default, Span
 
@@ -38,7 +39,30 @@ def failures(
     ]
     for name in missing:
         made.append(BootFailure(instance, f"exits: {name} is not set", here, "PG-13"))
-    return made + _dcs(conf, config, instance, here)
+    return made + _dcs(conf, config, instance, here) + _own_server(conf, instance)
+
+
+def _own_server(conf: PatroniConf, instance: str) -> list[BootFailure]:
+    """Where PostgreSQL listens everywhere, Patroni dials it at localhost: pg_hba must let it in.
+
+    Source: patroni 4.1.5, postgresql/config.py _get_tcp_local_address; measured with PostgreSQL 15.
+    """
+    listen, hba = conf.get("postgresql", "listen"), conf.get("postgresql", "pg_hba")
+    by_socket = conf.get("postgresql", "use_unix_socket")
+    if listen is None or hba is None or not isinstance(hba.value, list):
+        return []
+    addresses = str(listen.value).rpartition(":")[0].split(",")
+    if by_socket is not None and by_socket.value is True:
+        return []
+    if not {"*", "0.0.0.0", "localhost", "127.0.0.1"} & {a.strip() for a in addresses}:
+        return []
+    user = conf.get("postgresql", "authentication", "superuser", "username")
+    rules, _ = pg_hba.read("\n".join(map(str, hba.value)), conf.file)
+    met = pg_hba.loopback_rule(rules, str(user.value) if user else "postgres", "postgres")
+    if met is not None and met.method != "reject":
+        return []
+    text = 'bootstrap fails: no pg_hba.conf entry for host "127.0.0.1", where Patroni itself dials'
+    return [BootFailure(instance, text, hba.span, "PG-4")]
 
 
 def _dcs(
