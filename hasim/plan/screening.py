@@ -61,11 +61,16 @@ def _rounds(
     control: bool,
     cut: bool,
 ) -> list[Settings]:
-    """One run of each, then more of those that broke no budget in it."""
-    for n in range(1, RUNS + 1):
+    """One run of each, then another one of the best of them. Without `cut` one is enough: it only
+    takes out who breaks a budget.
+    """
+    for n in range(1, RUNS + 1 if cut else 2):
         kind = "the control plane" if control else "runs cut to the faults"
         begin(f"screening {len(left)} candidates by {kind}")
-        left = _stage(desk, left, out, n, control=control, cut=cut and n == RUNS)
+        most = desk.plan.keep * (1 if n == RUNS else SPARE)
+        left = _stage(desk, left, out, n, control=control, most=most, cut=cut)
+        if len(left) <= desk.plan.keep:
+            break
     return left
 
 
@@ -105,17 +110,25 @@ def _all_light(desk: Desk) -> bool:
 
 
 def _stage(
-    desk: Desk, left: Sequence[Settings], out: Screened, n: int, *, control: bool, cut: bool
+    desk: Desk,
+    left: Sequence[Settings],
+    out: Screened,
+    n: int,
+    *,
+    control: bool,
+    most: int,
+    cut: bool,
 ) -> list[Settings]:
-    """One round of cheap runs. cut: no more than `keep` stay, if every objective can be seen."""
+    """One round of cheap runs. Who breaks a budget goes, as long as `most` stay; cut: no more than
+    `most` stay, if every objective can be seen.
+    """
     under = [light(short(s)) if control else short(s) for s in desk.scenarios]
     name = "control plane" if control else "short runs"
     runs = desk.runs(left, n, under)
     faults = {c: broken_in_all(desk, runs[c], control) for c in left}
-    floor = desk.plan.keep if cut else SPARE * desk.plan.keep
     fine = [c for c in left if not faults[c]]
     for c in sorted((c for c in left if faults[c]), key=lambda c: len(faults[c])):
-        if len(fine) < floor:
+        if len(fine) < most:
             fine.append(c)
         else:
             out.dropped[c] = f"{name}: {faults[c][0]}"
@@ -126,8 +139,8 @@ def _stage(
     ]
     for c in left:
         out.seen[c] = dict(zip(texts, points[c], strict=True))
-    if cut and all(_seen(desk, control)) and len(stay) > desk.plan.keep:
-        chosen = pareto.best([points[c] for c in stay], desk.plan.keep)
+    if cut and all(_seen(desk, control)) and len(stay) > most:
+        chosen = pareto.best([points[c] for c in stay], most)
         best = {stay[i] for i in chosen}
         for c in stay:
             if c not in best:
@@ -136,7 +149,7 @@ def _stage(
     kinds = "with next to no load" if control else "cut to the faults"
     out.notes += (f"{name}: {len(left)} candidates {kinds}, {len(stay)} left",)
     blind = [o.text for o, s in zip(desk.plan.minimise, _seen(desk, control), strict=True) if not s]
-    if blind and cut:
+    if blind and cut and n == 1:
         out.notes += (
             f"{name}: cannot see {', '.join(blind)}, so no candidate went for being beaten",
         )

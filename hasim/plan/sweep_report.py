@@ -209,13 +209,16 @@ def _brief(result: SweepResult, c: Candidate) -> str:
 def _front(result: SweepResult) -> Part:
     texts = [o.text for o in result.plan.minimise]
     rows: list[Cells] = [("", *texts, "settings")]
-    for c in result.pareto:
+    off = [result.best] if result.best and result.best not in result.pareto else []
+    for c in [*result.pareto, *off]:
         mark = "*" if result.best and c.settings == result.best.settings else ""
         rows.append((mark, *_seen(result, c), _brief(result, c)))
     if all(c.settings for c in result.pareto):
         rows.append(("before", *_seen(result, result.before), "as in the files"))
-    line = f"{len(result.pareto)} that keep the budgets and that no other beats in every objective"
-    return Part("Pareto set", (line,), tuple(rows))
+    lines = [f"{len(result.pareto)} keep the budgets and are beaten by no other in every objective"]
+    if off:
+        lines.append("* is within the noise of one of them, with fewer changes")
+    return Part("Pareto set", tuple(lines), tuple(rows))
 
 
 def _seen(result: SweepResult, c: Candidate) -> list[str]:
