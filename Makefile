@@ -18,6 +18,8 @@ check: .venv/test.ok     ## lint and type-check
 fmt: .venv/test.ok       ## format the code and mend what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+notebooks: .venv/test.ok ## execute the notebooks and rewrite their outputs
+	$(BIN)/python notebooks/execute.py
 lock:                    ## refresh the pins (needs uv)
 	$(LOCK) -o requirements/run.txt
 	$(LOCK) --extra test -c requirements/run.txt -o requirements/test.txt
@@ -37,4 +39,4 @@ help:                    ## list targets
 	$(BIN)/python -m hasim.sim.warm
 	touch $@
 
-.PHONY: run test check fmt lock clean help
+.PHONY: run test check fmt notebooks lock clean help

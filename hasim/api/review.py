@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from hasim.export.writer import Exported
 
+BUILT_IN = ("steady_state", "recovered")  # rows that are not worth showing unless they moved
+
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
@@ -79,7 +81,7 @@ class Comparison:
         columns = ("budget", "before", "after", "change", "95 % interval", "verdict")
         for s in self.found.scenarios:
             title = f"{s.name}: {s.verdict_before} → {s.verdict_after}"
-            shown = (m for m in s.budgets if m.moved or m.metric != "recovered")
+            shown = (m for m in s.budgets if m.moved or not m.metric.startswith(BUILT_IN))
             html += draw.table(columns, map(_cells, shown), title)
         return html
 
