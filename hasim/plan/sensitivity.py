@@ -160,7 +160,7 @@ def _steps(desk: Desk, points: Sequence[Settings], runs: dict[Settings, Runs]) -
 
 def totals(runs: Runs) -> np.ndarray:
     """(longest outage in seconds, failed requests) x replications, summed over the scenarios."""
-    return sum(_of_scenario(runs, i) for i in range(len(runs.measured)))  # type: ignore[return-value]
+    return np.sum([_of_scenario(runs, i) for i in range(len(runs.measured))], axis=0)
 
 
 def _of_scenario(runs: Runs, i: int) -> np.ndarray:

@@ -19,7 +19,7 @@ UNITS = {"time": "s", "share": "share", "bytes": "bytes", "cores": "cores"}
 def draw(result: SweepResult) -> Figure:
     """One panel: the first objective along x, the second along y (or the rank, if there is one)."""
     with style.used():
-        made, [ax] = style.figure(7.0, 4.4)
+        made, [ax] = style.figure(7.6, 4.6)
         ran = [c for c in result.candidates if c.objectives]
         front = [c.settings for c in result.pareto]
         groups = [
@@ -37,7 +37,8 @@ def draw(result: SweepResult) -> Figure:
         ax.set_xlabel(_label(result, 0))
         ax.set_ylabel(_label(result, 1) if len(result.plan.minimise) > 1 else "candidate")
         ax.set_title(f"{result.name}: {len(ran)} of {len(result.candidates)} run in whole")
-        ax.legend(loc="best")
+        ax.margins(0.06)
+        made.legend(loc="outside lower center", ncols=5)
         return made
 
 
