@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,9 @@ def check(path: Path, stack: Path | None, fail_on: str, form: str) -> Exit:
     project = read(path, stack)
     found = all_findings(project)
     if form == "json":
-        print(json.dumps(document(project, found), indent=1, ensure_ascii=False))
+        from hasim.report.json_ import dumps
+
+        print(dumps(document(project, found)), end="")
     elif form == "github":
         _print_github(found)
     else:
@@ -86,6 +87,8 @@ def text(path: Path, project: Project, found: list[Finding]) -> Iterator[str]:
 
 def document(project: Project, found: list[Finding]) -> dict:
     """The same for programs."""
+    from hasim.report.json_ import place
+
     return {
         "schema": 1,
         "findings": [
@@ -93,9 +96,7 @@ def document(project: Project, found: list[Finding]) -> dict:
                 "severity": f.severity,
                 "code": f.code,
                 "message": f.message,
-                "file": f.span.file if f.span else None,
-                "line": f.span.line if f.span else None,
-                "col": f.span.col if f.span else None,
+                **place(f.span),
                 "hint": f.hint or None,
             }
             for f in found

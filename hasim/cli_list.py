@@ -33,10 +33,10 @@ def show(what: str, path: Path, stack: Path | None) -> None:
 
 
 def _print(rows: Iterable[Sequence[str]]) -> None:
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip())
+    from hasim.report.text import columns
+
+    for line in columns(rows):
+        print(line)
 
 
 def scenarios(project: Project) -> Iterable[Sequence[str]]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json as json_text
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hasim.compare.rows import (
@@ -18,8 +17,9 @@ from hasim.compare.rows import (
     ScenarioChange,
 )
 from hasim.report import numbers
-from hasim.report.json_ import number
-from hasim.report.markdown import cell, code
+from hasim.report.json_ import dumps, number, place
+from hasim.report.markdown import cell, code, table
+from hasim.report.text import columns
 from hasim.units import counted
 
 MOST_DIFF = 60  # lines of one file's diff in the text
@@ -50,7 +50,7 @@ def _lines(found: Comparison) -> Iterator[str]:
                 for k, times in grouped(found.knobs)]  # fmt: skip
         yield ""
         yield f"{counted(len(found.knobs), 'knob')} changed"
-        yield from _table(rows, "  ")
+        yield from columns(rows, "  ")
     for s in found.scenarios:
         yield ""
         yield from _scenario(s)
@@ -85,10 +85,10 @@ def _scenario(s: ScenarioChange) -> Iterator[str]:
     words = dict.fromkeys([s.verdict_before.upper(), s.verdict_after.upper()])
     runs = dict.fromkeys(map(str, s.replications))
     yield f"{s.name}   {' -> '.join(words)}   {' and '.join(runs)} replications"
-    yield from _table([_budget(m) for m in s.budgets if not _quiet(m)], "  ")
+    yield from columns([_budget(m) for m in s.budgets if not _quiet(m)], "  ")
     if s.metrics:
         more = len(s.metrics) - MOST_METRICS
-        yield from _table([_budget(m)[1:] for m in s.metrics[:MOST_METRICS]], "     also  ")
+        yield from columns([_budget(m)[1:] for m in s.metrics[:MOST_METRICS]], "     also  ")
         if more > 0:
             yield f"     also  {more} more"
     rows = sorted(s.causes, key=lambda c: -abs(c.seconds_after - c.seconds_before))[:MOST_CAUSES]
@@ -152,12 +152,6 @@ def grouped(changes: Iterable[KnobChange]) -> list[tuple[KnobChange, str]]:
     return [(rows[0], f" (x {len(rows)})" if len(rows) > 1 else "") for rows in found.values()]
 
 
-def _table(rows: Sequence[tuple[str, ...]], lead: str) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield lead + "  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True))
-
-
 # ---- json ----------------------------------------------------------------------------------------
 def json(found: Comparison) -> str:
     """For programs: plain keys, SI units, null for what is not finite."""
@@ -178,15 +172,13 @@ def json(found: Comparison) -> str:
                 "before": k.before,
                 "after": k.after,
                 "effect": k.effect,
-                "file": k.span.file if k.span else None,
-                "line": k.span.line if k.span else None,
-                "col": k.span.col if k.span else None,
+                **place(k.span),
             }
             for k in found.knobs
         ],
         "scenarios": [_scenario_json(s) for s in found.scenarios],
     }
-    return json_text.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return dumps(document)
 
 
 def _scenario_json(s: ScenarioChange) -> dict[str, Any]:
@@ -201,9 +193,7 @@ def _scenario_json(s: ScenarioChange) -> dict[str, Any]:
             {
                 "kind": c.kind,
                 "text": c.text,
-                "file": c.span.file if c.span else None,
-                "line": c.span.line if c.span else None,
-                "col": c.span.col if c.span else None,
+                **place(c.span),
                 "seconds": [number(c.seconds_before), number(c.seconds_after)],
                 "requests": [c.requests_before, c.requests_after],
             }
@@ -240,21 +230,17 @@ def markdown(found: Comparison) -> str:
     out = [f"## {cell(found.before)} → {cell(found.after)}", "", f"**{summary(found)}**", ""]
     out += [f"- {cell(note)}" for note in found.notes] + ([""] if found.notes else [])
     if found.knobs:
-        out += ["| knob | before | after | takes effect by |", "|---|---|---|---|"]
-        for k, times in grouped(found.knobs):
-            row = f"{code(k.before or '-')} | {code(k.after or '-')} | {k.effect}"
-            out.append(f"| {code(k.name)}{times} | {row} |")
-        out.append("")
+        rows = [(code(k.name) + times, code(k.before or "-"), code(k.after or "-"), k.effect)
+                for k, times in grouped(found.knobs)]  # fmt: skip
+        out += [*table(("knob", "before", "after", "takes effect by"), rows), ""]
     for s in found.scenarios:
         words = dict.fromkeys(w.upper() or "not run" for w in (s.verdict_before, s.verdict_after))
         out += [f"### {cell(s.name)}: {' → '.join(words)}", ""]
-        rows = [m for m in (*s.budgets, *s.metrics) if not _quiet(m)]
-        if rows:
-            out += ["| | | asked | observed | difference | verdict |", "|---|---|---|---|---|---|"]
-            for m in rows:
-                mark, name, *cells = _budget(m)
-                out.append(f"| {mark.strip()} | {code(name)} | {' | '.join(map(cell, cells))} |")
-            out.append("")
+        moves = [_budget(m) for m in (*s.budgets, *s.metrics) if not _quiet(m)]
+        if moves:
+            heads = ("", "", "asked", "observed", "difference", "verdict")
+            cells = ((m.strip(), code(name), *map(cell, rest)) for m, name, *rest in moves)
+            out += [*table(heads, cells), ""]
         if s.causes:
             out += [f"- {cell(_cause(c))}" + (f" {code(str(c.span))}" if c.span else "")
                     for c in s.causes]  # fmt: skip

@@ -18,6 +18,7 @@ import hasim
 from hasim.errors import Exit, Finding, InputError, Refused
 from hasim.export.base import Check, Deploy
 from hasim.export.verdict_form import SHA256
+from hasim.report.json_ import dumps
 from hasim.report.seal import code_hash, differences, hashes
 from hasim.stack import load_lenient
 
@@ -59,7 +60,7 @@ def document(
 
 def render(evidence: Mapping[str, Any]) -> str:
     """The text of EVIDENCE.json."""
-    return json.dumps(evidence, indent=1, ensure_ascii=False) + "\n"
+    return dumps(evidence)
 
 
 def own_hash(evidence: Mapping[str, Any]) -> str:

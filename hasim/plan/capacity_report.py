@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import json as json_
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from hasim.plan.capacity_types import Amount, Boundary, Broken, CapacityResult, Size, Sizing
 from hasim.plan.sizing_table import totals
+from hasim.report.json_ import dumps
+from hasim.report.markdown import cell, table
 from hasim.report.numbers import dimension, show
+from hasim.report.text import columns
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GIB, MIB = 1024**3, 1024**2
 HEADS = ("service", "given", "needed", "recommended", "judgement")
+HOSTS = ("host", "has", "given", "recommended", "")
+STATES = ("everything on", "has", "given", "recommended")
 
 
 def json(result: CapacityResult) -> str:
@@ -31,7 +35,7 @@ def json(result: CapacityResult) -> str:
             host["fits"] = known.fits
         for left in sizing["left"]:
             left["lost"] = left["lost"] or None
-    return json_.dumps(_plain({"schema": 1, **made}), indent=2, ensure_ascii=False) + "\n"
+    return dumps(_plain({"schema": 1, **made}))
 
 
 def _plain(value: Any) -> Any:
@@ -199,7 +203,7 @@ def text(result: CapacityResult) -> str:
     """For a terminal."""
     out = [f"{result.name} · {result.stack}", verdict(result), ""]
     heads = ("", f"largest load ({result.unit})", "headroom", "breaks first")
-    out += _columns([heads, *_loads(result)])
+    out += columns([heads, *_loads(result)], "  ")
     for boundary in result.boundaries:
         why = cause(boundary.first_broken)
         out += [f"  {state(boundary.lost)}: {why}"] if why else []
@@ -207,10 +211,10 @@ def text(result: CapacityResult) -> str:
         out += ["", f"For {load(sizing.users)} {result.unit}, {_met(sizing)}:"]
         out += [f"  {broken(sizing.broken)}"] if sizing.broken else []
         out += [f"  {cause(sizing.broken)}"] if cause(sizing.broken) else []
-        out += _columns([HEADS, *_rows(sizing)])
+        out += columns([HEADS, *_rows(sizing)], "  ")
         out += [f"  {line}" for line in _remarks(sizing.sizes)]
-        out += ["", *_columns([("host", "has", "given", "recommended", ""), *_sums(sizing)])]
-        out += ["", *_columns([("everything on", "has", "given", "recommended"), *_left(sizing)])]
+        out += ["", *columns([HOSTS, *_sums(sizing)], "  ")]
+        out += ["", *columns([STATES, *_left(sizing)], "  ")]
         out += [f"  {line}" for line in sizing.missing]
     out += ["", *(f"note: {n}" for n in result.notes), _closing(result)]
     return "\n".join(line.rstrip() for line in out) + "\n"
@@ -223,11 +227,6 @@ def _closing(result: CapacityResult) -> str:
     )
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
-    return ["  " + "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows]
-
-
 # ---- markdown ----------------------------------------------------------------------------------
 def markdown(result: CapacityResult) -> str:
     """For a page."""
@@ -236,23 +235,20 @@ def markdown(result: CapacityResult) -> str:
     out += ["![capacity](capacity.png)", ""]
     heads = ("hosts", f"largest load ({result.unit})", "headroom", "breaks first", "because")
     loads = zip(_loads(result), result.boundaries, strict=True)
-    out += _table(heads, [(*row, cause(b.first_broken)) for row, b in loads])
+    out += table(heads, _cells((*row, cause(b.first_broken)) for row, b in loads))
     for sizing in result.sizings:
         proof = _met(sizing)
         out += ["", f"## For {load(sizing.users)} {result.unit}", ""]
         out += [f"{proof[:1].upper()}{proof[1:]}.", ""]
         out += [f"{broken(sizing.broken)}: {cause(sizing.broken)}", ""] if sizing.broken else []
-        out += _table(HEADS, _rows(sizing))
+        out += table(HEADS, _cells(_rows(sizing)))
         out += ["", *(f"- {line}" for line in _remarks(sizing.sizes)), ""]
-        out += _table(("host", "has", "given", "recommended", ""), _sums(sizing))
-        out += ["", *_table(("everything on", "has", "given", "recommended"), _left(sizing))]
+        out += table(HOSTS, _cells(_sums(sizing)))
+        out += ["", *table(STATES, _cells(_left(sizing)))]
         out += ["", *(f"- {line}" for line in sizing.missing)]
     out += ["", "## Notes", "", *(f"- {n}" for n in result.notes), f"- {_closing(result)}"]
     return "\n".join(out) + "\n"
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
-
-    return [line(heads), line(["---"] * len(heads)), *(line(r) for r in rows)]
+def _cells(rows: Iterable[Sequence[str]]) -> Iterable[Sequence[str]]:
+    return ([cell(c) for c in row] for row in rows)

@@ -1,4 +1,6 @@
-"""verdict.json: the verdict for other programs (schema 1, described in docs/results.md)."""
+"""verdict.json: the verdict for other programs (schema 1, described in docs/results.md); and how
+any document of hasim is written.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import math
 from typing import Any
 
 from hasim.causes_text import Cause
+from hasim.source import Span
 from hasim.verdict import ScenarioVerdict, Verdict
 
 SCHEMA = 1
@@ -14,7 +17,19 @@ SCHEMA = 1
 
 def render(verdict: Verdict) -> str:
     """The text of verdict.json; what is not finite is null."""
-    return json.dumps(document(verdict), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return dumps(document(verdict))
+
+
+def dumps(document: Any) -> str:
+    """The text of any document that hasim writes. ValueError for what is not finite."""
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def place(span: Span | None) -> dict[str, Any]:
+    """file, line, col; all null where no file says it."""
+    if span is None:
+        return {"file": None, "line": None, "col": None}
+    return {"file": span.file, "line": span.line, "col": span.col}
 
 
 def document(verdict: Verdict) -> dict[str, Any]:
@@ -90,9 +105,7 @@ def scenario(s: ScenarioVerdict) -> dict[str, Any]:
 def _cause(cause: Cause) -> dict[str, Any]:
     return {
         "text": cause.text,
-        "file": cause.span.file if cause.span else None,
-        "line": cause.span.line if cause.span else None,
-        "col": cause.span.col if cause.span else None,
+        **place(cause.span),
         "seconds": number(cause.seconds),
         "requests": cause.requests,
     }

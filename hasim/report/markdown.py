@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 
 from hasim.report import numbers
 from hasim.report.text import WORDS, tally
@@ -45,6 +46,11 @@ def _scenario(s: ScenarioVerdict) -> list[str]:
         out += ["", "Why:", ""]
         out += [f"- {cell(c.text)}" + (f" {code(str(c.span))}" if c.span else "") for c in s.causes]
     return [*out, ""]
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table as lines; the cells are Markdown already (`cell`, `code`)."""
+    return [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)]
 
 
 def cell(text: str) -> str:

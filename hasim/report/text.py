@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
 from hasim.report import numbers
@@ -58,6 +58,14 @@ def lines(verdict: Verdict) -> Iterator[Styled]:
             (f"rests on {counted(len(assumed), 'assumed value')}, listed in verdict.json", "dim")
         ]
     yield [(tally(verdict), "bold")]
+
+
+def columns(rows: Iterable[Sequence[str]], lead: str = "") -> list[str]:
+    """Rows of cells as lines, each column as wide as its widest cell, behind `lead`."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = ((c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
+    return [lead + "  ".join(cells).rstrip() for cells in padded]
 
 
 def tally(verdict: Verdict) -> str:

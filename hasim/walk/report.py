@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json as json_text
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from hasim.causes_text import Cause
-from hasim.report.json_ import number
-from hasim.report.markdown import cell, code
+from hasim.report.json_ import dumps, number, place
+from hasim.report.markdown import cell, code, table
 from hasim.source import Span
 from hasim.stats import Paired
 from hasim.walk.rows import Moment, Step, Walk
@@ -160,7 +159,7 @@ def json(walk: Walk, here: Where = as_is) -> str:
         "replications": walk.replications,
         "steps": [_step_json(s, here) for s in walk.steps],
     }
-    return json_text.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return dumps(document)
 
 
 def _moment_json(m: Moment, here: Where) -> dict[str, Any]:
@@ -172,21 +171,15 @@ def _moment_json(m: Moment, here: Where) -> dict[str, Any]:
         "who": m.who,
         "text": m.text,
         "setting": m.setting or None,
-        **_span_json(here(m.span)),
+        **place(here(m.span)),
         "default": m.default or None,
         "also": [{"who": who, "t_s": number(round(t_s, 6))} for who, t_s in m.also],
     }
 
 
-def _span_json(span: Span | None) -> dict[str, Any]:
-    if span is None:
-        return {"file": None, "line": None, "col": None}
-    return {"file": span.file, "line": span.line, "col": span.col}
-
-
 def _cause_json(c: Cause, here: Where) -> dict[str, Any]:
     seconds = number(c.seconds)
-    return {"text": c.text, **_span_json(here(c.span)), "seconds": seconds, "requests": c.requests}
+    return {"text": c.text, **place(here(c.span)), "seconds": seconds, "requests": c.requests}
 
 
 def _step_json(s: Step, here: Where) -> dict[str, Any]:
@@ -194,7 +187,7 @@ def _step_json(s: Step, here: Where) -> dict[str, Any]:
         "knobs": list(s.setting.names),
         "from": s.setting.value,
         "to": s.value,
-        **_span_json(here(s.setting.span)),
+        **place(here(s.setting.span)),
         "default": s.setting.default or None,
         "because": s.setting.because,
         "outage_s": _paired_json(s.outage),
@@ -245,15 +238,15 @@ def markdown(walk: Walk, here: Where = as_is) -> str:
                 out.append(f"- {cell(c.text)}" + (f" {code(str(here(c.span)))}" if c.span else ""))
             out.append("")
     if walk.steps:
-        head = "| one step | outage | recovery | failed requests | served requests | notes |"
-        out += [head, "|---|---|---|---|---|---|"]
+        heads = ("one step", "outage", "recovery", "failed requests", "served requests", "notes")
+        rows = []
         for s in walk.steps:
             notes = [*(f"mends {t}" for t in s.mended), *(f"**breaks** {t}" for t in s.broken)]
             notes = [*map(_keep_bold, notes), *map(cell, s.warnings), *filter(None, [s.refused])]
             moved = (_seconds(s.outage), _seconds(s.recovery), _count(s.failed), _count(s.served))
-            row = f"{' | '.join(map(cell, moved))} | {'; '.join(notes)} |"
-            out.append(f"| {code(_change(s))} {cell(_place(s, here))} | {row}")
-        out.append("")
+            what = f"{code(_change(s))} {cell(_place(s, here))}"
+            rows.append((what, *map(cell, moved), "; ".join(notes)))
+        out += [*table(heads, rows), ""]
     return "\n".join(out).rstrip("\n") + "\n"
 
 
