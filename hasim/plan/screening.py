@@ -16,7 +16,7 @@ import numpy as np
 from hasim.plan import pareto
 from hasim.plan.screen import light, light_sees, short, short_sees
 from hasim.plan.sweep_desk import Desk, Runs, Settings, rows_of, short_names
-from hasim.scenario import Budget
+from hasim.scenario import Budget, Scenario
 from hasim.verdict_rows import OPERATORS
 
 RUNS = 2  # replications of a cheap run
@@ -41,14 +41,15 @@ def screen(desk: Desk, grid: Sequence[Settings], begin: Callable[[str], None]) -
     left = list(grid)
     if how in ("auto", "control-plane"):
         begin("which knobs the control plane answers to")
-        loud, breaks = answers(desk)
-        short = short_names([k.name for k in desk.knobs])
-        out.notes += (_said({short[k]: v for k, v in loud.items()}),)
+        loud, breaking = answers(desk)
+        brief = short_names([k.name for k in desk.knobs])
+        out.notes += (_said({brief[k]: v for k, v in loud.items()}),)
         alone = how == "control-plane" or (all(loud.values()) and _all_light(desk))
-        if any(loud.values()) and (alone or breaks):
-            left = _rounds(desk, left, out, begin, control=True, cut=alone)
+        if any(loud.values()) and (alone or breaking):
+            worth = desk.scenarios if alone else breaking
+            left = _rounds(desk, left, out, begin, worth, control=True, cut=alone)
     if how in ("auto", "short") and len(left) > desk.plan.keep:
-        left = _rounds(desk, left, out, begin, control=False, cut=True)
+        left = _rounds(desk, left, out, begin, desk.scenarios, control=False, cut=True)
     return out
 
 
@@ -57,6 +58,7 @@ def _rounds(
     left: list[Settings],
     out: Screened,
     begin: Callable[[str], None],
+    worth: Sequence[Scenario],
     *,
     control: bool,
     cut: bool,
@@ -64,19 +66,20 @@ def _rounds(
     """One run of each, then another one of the best of them. Without `cut` one is enough: it only
     takes out who breaks a budget.
     """
+    under = [light(short(s)) if control else short(s) for s in worth]
     for n in range(1, RUNS + 1 if cut else 2):
         kind = "the control plane" if control else "runs cut to the faults"
         begin(f"screening {len(left)} candidates by {kind}")
         most = desk.plan.keep * (1 if n == RUNS else SPARE)
-        left = _stage(desk, left, out, n, control=control, most=most, cut=cut)
+        left = _stage(desk, left, out, under, n, control=control, most=most, cut=cut)
         if len(left) <= desk.plan.keep:
             break
     return left
 
 
-def answers(desk: Desk) -> tuple[dict[str, bool], bool]:
-    """{knob: does anything change without the users' load when it alone is changed?}, and: did
-    any of these runs break a budget that they can judge?
+def answers(desk: Desk) -> tuple[dict[str, bool], list[Scenario]]:
+    """{knob: does anything change without the users' load when it alone is changed?}, and the
+    scenarios in which some of these runs break a budget that they can judge.
 
     Asked, not listed: one replication, the same luck, every value of the knob.
     """
@@ -86,7 +89,8 @@ def answers(desk: Desk) -> tuple[dict[str, bool], bool]:
     runs = desk.runs(every, 1, under)
     told = {c: _words(desk, r) for c, r in runs.items()}
     loud = {name: any(told[c] != told[()] for c in values) for name, values in ones.items()}
-    return loud, any(broken_in_all(desk, r, control=True) for r in runs.values())
+    broken = " ".join(text for r in runs.values() for text in broken_in_all(desk, r, control=True))
+    return loud, [s for s in desk.scenarios if f"{s.name}: " in broken]
 
 
 def _words(desk: Desk, runs: Runs) -> list[object]:
@@ -113,6 +117,7 @@ def _stage(
     desk: Desk,
     left: Sequence[Settings],
     out: Screened,
+    under: Sequence[Scenario],
     n: int,
     *,
     control: bool,
@@ -122,7 +127,6 @@ def _stage(
     """One round of cheap runs. Who breaks a budget goes, as long as `most` stay; cut: no more than
     `most` stay, if every objective can be seen.
     """
-    under = [light(short(s)) if control else short(s) for s in desk.scenarios]
     name = "control plane" if control else "short runs"
     runs = desk.runs(left, n, under)
     faults = {c: broken_in_all(desk, runs[c], control) for c in left}
@@ -133,27 +137,41 @@ def _stage(
         else:
             out.dropped[c] = f"{name}: {faults[c][0]}"
     stay = [c for c in left if c in set(fine)]
-    points = {c: _point(desk, runs[c], control) for c in left}
-    texts = [
-        o.text for o, seen in zip(desk.plan.minimise, _seen(desk, control), strict=True) if seen
-    ]
-    for c in left:
-        out.seen[c] = dict(zip(texts, points[c], strict=True))
-    if cut and all(_seen(desk, control)) and len(stay) > most:
-        chosen = pareto.best([points[c] for c in stay], most)
-        best = {stay[i] for i in chosen}
-        for c in stay:
-            if c not in best:
-                out.dropped[c] = f"{name}: others are better, or stand for it"
-        stay = [c for c in stay if c in best]
+    if cut:
+        stay = _cut(desk, left, stay, out, runs, control=control, most=most)
     kinds = "with next to no load" if control else "cut to the faults"
     out.notes += (f"{name}: {len(left)} candidates {kinds}, {len(stay)} left",)
-    blind = [o.text for o, s in zip(desk.plan.minimise, _seen(desk, control), strict=True) if not s]
-    if blind and cut and n == 1:
-        out.notes += (
-            f"{name}: cannot see {', '.join(blind)}, so no candidate went for being beaten",
-        )
+    if cut and n == 1 and not all(_seen(desk, control)):
+        seen = zip(desk.plan.minimise, _seen(desk, control), strict=True)
+        blind = ", ".join(o.text for o, s in seen if not s)
+        out.notes += (f"{name}: cannot see {blind}, so no candidate went for being beaten",)
     return stay
+
+
+def _cut(
+    desk: Desk,
+    left: Sequence[Settings],
+    stay: Sequence[Settings],
+    out: Screened,
+    runs: dict[Settings, Runs],
+    *,
+    control: bool,
+    most: int,
+) -> list[Settings]:
+    """The best `most` by the objectives, if such runs can see every one of them."""
+    seen = _seen(desk, control)
+    points = {c: _point(desk, runs[c], control) for c in left}
+    texts = [o.text for o, s in zip(desk.plan.minimise, seen, strict=True) if s]
+    for c in left:
+        out.seen[c] = dict(zip(texts, points[c], strict=True))
+    if not all(seen) or len(stay) <= most:
+        return list(stay)
+    best = {stay[i] for i in pareto.best([points[c] for c in stay], most)}
+    name = "control plane" if control else "short runs"
+    for c in stay:
+        if c not in best:
+            out.dropped[c] = f"{name}: others are better, or stand for it"
+    return [c for c in stay if c in best]
 
 
 def _seen(desk: Desk, control: bool) -> list[bool]:
