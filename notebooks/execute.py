@@ -59,6 +59,8 @@ def texts(notebook: Any) -> list[str]:
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             data = output.get("data", {})
+            if "image/png" in data:  # its text is only the size of the picture
+                continue
             shown = [data[kind] for kind in sorted(data) if kind.startswith("text/")]
             found += [output.get("text", ""), *shown]
     return [text for text in found if text]
