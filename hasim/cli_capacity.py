@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hasim.cli_plan import Options, Watch, write
+from hasim.cli_plan import EXITS, JOURNAL, Options, Watch, show
 from hasim.errors import Exit
 from hasim.plan import capacity_report
 from hasim.plan.capacity import review
 from hasim.plan.capacity_types import CapacityResult
 from hasim.project import open_project
-
-EXITS = {"pass": Exit.OK, "fail": Exit.BUDGET, "undecided": Exit.UNDECIDED}
-JOURNAL = "journal.jsonl"
 
 
 def run(options: Options) -> Exit:
@@ -33,13 +30,7 @@ def run(options: Options) -> Exit:
         say=watch.say,
     )
     save(result, options.out)
-    render = {
-        "text": capacity_report.text,
-        "json": capacity_report.json,
-        "markdown": capacity_report.markdown,
-    }
-    for form, file in options.formats:
-        write(render[form](result), file)
+    show(capacity_report, options.formats, result)
     return EXITS[result.verdict]
 
 

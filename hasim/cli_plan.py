@@ -1,4 +1,4 @@
-"""What the commands of long questions share: options, progress with the time left, output."""
+"""What commands share: options, progress with the time left, output in the wanted formats."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hasim.cli_exit import check_stopped, say, usage
-from hasim.plan.trials import Done
+from hasim.errors import Exit
+
+if TYPE_CHECKING:
+    from hasim.plan.trials import Done
 
 FORMATS = ("text", "json", "markdown")
+EXITS = {"pass": Exit.OK, "fail": Exit.BUDGET, "undecided": Exit.UNDECIDED}
+JOURNAL = "journal.jsonl"  # finished runs, so that a command goes on where it was killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +54,25 @@ def options(
     return Options(scenarios, name, stack, seed, jobs or 0, out, made, fresh, quiet, no_color)
 
 
-def outputs(formats: Sequence[str] | None) -> tuple[tuple[str, str], ...]:
-    """(format, file or "" for stdout) of each `--format`; text unless told."""
+def outputs(
+    formats: Sequence[str] | None, known: Sequence[str] = FORMATS
+) -> tuple[tuple[str, str], ...]:
+    """(format, file or "" for stdout) of each `--format`; text unless told. Exit 2: unknown."""
     made = []
     for text in formats or ():
         form, _, file = text.partition("=")
-        if form not in FORMATS:
-            usage(f"--format {form}: one of {', '.join(FORMATS)}")
+        if form not in known:
+            usage(f"--format {form}: one of {', '.join(known)}")
         made.append((form, file))
     if all(file for _, file in made):
         made.append(("text", ""))
     return tuple(made)
+
+
+def show(report: Any, formats: Sequence[tuple[str, str]], *found: Any) -> None:
+    """Each wanted format of a report module, whose functions have the formats' names."""
+    for form, file in formats:
+        write(getattr(report, form)(*found), file)
 
 
 def write(rendered: str, file: str) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from hasim.cli_exit import usage
-from hasim.cli_plan import Watch, outputs, write
+from hasim.cli_plan import Watch, outputs, show
 from hasim.errors import Exit, Finding, InputError
 from hasim.project import open_project
 
@@ -31,13 +31,7 @@ def explain(
     told = walk(
         project, name, replication, seed=seed, jobs=jobs or 0, tell=watch.tell, say=watch.begin
     )
-    forms: dict[str, Callable[..., str]] = {
-        "text": report.text,
-        "json": report.json,
-        "markdown": report.markdown,
-    }
-    for form, file in wanted:
-        write(forms[form](told, project.here), file)
+    show(report, wanted, told, project.here)
     return Exit.OK
 
 
@@ -71,7 +65,5 @@ def compare(
             before, after, scenarios, names, seed=seed, jobs=jobs or 0,
             tell=watch.tell, say=watch.begin,
         )  # fmt: skip
-    forms = {"text": report.text, "json": report.json, "markdown": report.markdown}
-    for form, file in wanted:
-        write(forms[form](found), file)
+    show(report, wanted, found)
     return Exit.DIFFERENCE if found.differs else Exit.OK

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hasim.cli_exit import check_stopped, say, usage
+from hasim.cli_plan import outputs, write
 from hasim.errors import Exit, InputError, SimulationBug
 from hasim.project import Project, open_project
 from hasim.runner import Progress
@@ -54,17 +55,10 @@ class Options:
 
     @property
     def outputs(self) -> list[tuple[str, str]]:
-        """(format, file or "" for stdout); exit 2 for an unknown format. Text unless told."""
-        made = []
-        for text in self.formats:
-            name, _, file = text.partition("=")
-            if name not in FORMATS:
-                usage(f"--format {name}: one of {', '.join(FORMATS)}")
-            made.append((name, file))
-        shown = [name for name, file in made if not file]
-        if not shown:
-            made.append(("text", ""))
-        if os.environ.get("CI") and shown in ([], ["text"]):  # never into JSON for a program
+        """(format, file or "" for stdout); text unless told, and annotations beside it in CI."""
+        made = list(outputs(self.formats, FORMATS))
+        alone = [name for name, file in made if not file] == ["text"]
+        if os.environ.get("CI") and alone:  # never into JSON for a program
             made.append(("github", ""))
         return made
 
@@ -76,7 +70,7 @@ class Options:
 
 def run(options: Options) -> Exit:
     """Simulate, judge, write, print; the exit code of the verdict."""
-    outputs, settings = options.outputs, options.settings
+    wanted, settings = options.outputs, options.settings
     project = opened(options)
     with _Watch(options) as watch:
         try:
@@ -98,9 +92,9 @@ def run(options: Options) -> Exit:
             if isinstance(bug, ReplicationBug):
                 bug.add_note(f"to see it again: {replay_command(options, project, bug)}")
             raise
-    for name, file in outputs:
+    for name, file in wanted:
         if name == "html":
-            _give((options.folder / "report.html").read_text(encoding="utf-8"), file)
+            write((options.folder / "report.html").read_text(encoding="utf-8"), file)
         else:
             _print(verdict, project, name, file, options.no_color)
     if not options.quiet:
@@ -142,16 +136,7 @@ def _print(verdict: Verdict, project: Project, name: str, file: str, no_color: b
         plain = no_color or os.environ.get("NO_COLOR")
         text.write(verdict, sys.stdout, False if plain else None)
         return
-    _give(rendered(verdict, project, name), file)
-
-
-def _give(content: str, file: str) -> None:
-    """Text to a file, or to stdout."""
-    if file:
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
-        Path(file).write_text(content, encoding="utf-8", errors="surrogateescape")
-    else:
-        sys.stdout.write(content)
+    write(rendered(verdict, project, name), file)
 
 
 def rendered(verdict: Verdict, project: Project, name: str) -> str:
