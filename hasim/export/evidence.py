@@ -18,6 +18,7 @@ import hasim
 from hasim.errors import Exit, Finding, InputError, Refused
 from hasim.export.base import Check, Deploy
 from hasim.export.verdict_form import SHA256
+from hasim.read.scenarios import select
 from hasim.report.json_ import dumps
 from hasim.report.seal import code_hash, differences, hashes
 from hasim.stack import load_lenient
@@ -36,7 +37,7 @@ def document(
     said = deploy.verdict
     out: dict[str, Any] = {
         "schema": SCHEMA,
-        "known_gaps": gaps(said),
+        "known_gaps": gaps(deploy),
         "assumptions": assumptions(said),
         "hasim": hasim.__version__,
         "code_sha256": code_hash(),
@@ -69,15 +70,21 @@ def own_hash(evidence: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def gaps(verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Budgets that fail and are excused, with the reason."""
+def gaps(deploy: Deploy) -> list[dict[str, Any]]:
+    """Budgets that fail and are excused, with the reason and its last day ("": none is set)."""
+    known = {
+        (scenario.name, gap.reason): gap.until
+        for scenario in select(deploy.scenarios, ())[0]
+        for gap in scenario.known_gaps
+    }
     return [
         {
             "scenario": s["name"],
             **{k: row[k] for k in ("metric", "tags", "threshold", "observed", "verdict")},
             "reason": row["waived_by"],
+            "until": known.get((s["name"], row["waived_by"]), ""),
         }
-        for s in verdict["scenarios"]
+        for s in deploy.verdict["scenarios"]
         for row in s["budgets"]
         if row["waived_by"]
     ]

@@ -11,6 +11,7 @@ import gzip
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,6 +34,9 @@ Say = Callable[[str], None]
 # with several reasons the first of these is the exit code (design.md section 5)
 ORDER = (Exit.BUG, Exit.INPUT, Exit.BUDGET, Exit.REFUSED, Exit.UNDECIDED)
 SHOWN = 5  # names in one message
+# of a file that somebody hands in; those of hasim are a hundredth of it
+MOST_BYTES = 1 << 28
+MOST_LINE_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ def examine(
     reasons = [*judged(form, document), *_sealed(run_folder)]
     project = _project(form, stack)
     reasons += [*_fresh(form, project), *_complete(form, project)]
+    reasons += expired(project, date.today().isoformat())
     if not reasons:
         say("simulating the replays of the run again")
         reasons, replayed = _replayed(run_folder, document, form, project, jobs)
@@ -90,6 +95,8 @@ def _read(folder: Path) -> tuple[dict[str, Any], VerdictForm]:
         hint = "`hasim run` writes one, by default out/<scenario file>"
         raise InputError([Finding("error", "HA104", text, None, hint)])
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError("it is too large")
         return read_verdict(path.read_bytes())
     except ValueError as error:
         mend = "run the scenarios again"
@@ -147,7 +154,7 @@ def _project(form: VerdictForm, stack: Path | None) -> Project:
     path = Path(form.run.file)
     if not path.is_file():
         text = f"the scenario file of the run, '{path}', is not there"
-        hint = "start `hasim export` in the folder in which `hasim run` was started"
+        hint = "start `hasim export` in the folder of that file, or where `hasim run` was started"
         raise InputError([Finding("error", "HA104", text, None, hint)])
     if stack is None and form.run.stack:
         stack = Path(form.run.stack)
@@ -181,6 +188,19 @@ def _complete(form: VerdictForm, project: Project) -> Iterable[Reason]:
     elif ran != wanted:
         text = f"the run has scenarios that the file does not have, or twice: {_names(ran)}"
         yield Reason("tampered", Exit.REFUSED, text, "run the scenarios again")
+
+
+def expired(project: Project, today: str) -> Iterable[Reason]:
+    """Known gaps whose last day is over: they excuse nothing any more. today: 2026-11-25.
+
+    The only place where hasim asks for the date; it stands in no file that is written.
+    """
+    scenarios = select(scenario_file(project), ())[0]
+    late = [(s, gap) for s in scenarios for gap in s.known_gaps if gap.until and gap.until < today]
+    if late:
+        text = _names([f"{s.name}: {gap.budget} was excused until {gap.until}" for s, gap in late])
+        mend = "mend what it excuses, or give the known gap another date"
+        yield Reason("expired", Exit.BUDGET, text, mend)
 
 
 # ---- once more -----------------------------------------------------------------------------------
@@ -242,7 +262,11 @@ def _measured(folder: Path) -> dict[str, list[Measured]]:
     out: dict[str, list[Measured]] = {}
     try:
         with gzip.open(folder / "replications.jsonl.gz", "rt", encoding="utf-8") as lines:
-            for line in lines:
+            size = 0
+            while line := lines.readline(MOST_LINE_BYTES):
+                size += len(line)
+                if len(line) == MOST_LINE_BYTES or size > MOST_BYTES:
+                    raise ValueError  # gzip packs a thousand to one
                 name, fields = json.loads(line)
                 out.setdefault(name, []).append(from_json(fields))
     except (OSError, EOFError, TypeError, KeyError, AttributeError, ValueError) as error:

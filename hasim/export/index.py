@@ -38,7 +38,7 @@ def readme(
 ) -> str:
     """README.md: the index of the folder."""
     said = deploy.verdict
-    gaps = evidence.gaps(said)
+    gaps = evidence.gaps(deploy)
     lines = [f"# {deploy.stack.name}: deployable files", ""]
     lines += [_passed(said, bool(gaps)), ""]
     lines += [f"- known gap: {g}" for g in gap_lines(deploy)]
@@ -75,7 +75,7 @@ def _passed(said: Mapping[str, Any], excused: bool) -> str:
 
 def gap_lines(deploy: Deploy) -> list[str]:
     """Known gaps as sentences, each once."""
-    return gap_texts(evidence.gaps(deploy.verdict))
+    return gap_texts(evidence.gaps(deploy))
 
 
 def gap_texts(gaps: Sequence[dict]) -> list[str]:
@@ -84,7 +84,8 @@ def gap_texts(gaps: Sequence[dict]) -> list[str]:
     for gap in gaps:
         inner = ",".join(f"{k}:{v}" for k, v in gap["tags"].items())
         name = f"{gap['metric']}{{{inner}}}" if inner else gap["metric"]
-        text = f"{gap['scenario']}: {name} {gap['threshold']} ({_line(gap['reason'])})"
+        until = f"; until {gap['until']}" if gap["until"] else ""
+        text = f"{gap['scenario']}: {name} {gap['threshold']} ({_line(gap['reason'])}{until})"
         found[text] = None
     return list(found)
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from hasim.cli import app
 from hasim.errors import InputError, Refused
 from hasim.export import gate
+from hasim.project import open_project
 from hasim.report.seal import seal
 from hasim.runner import run
 
@@ -202,6 +203,34 @@ def test_a_real_run_that_failed_names_its_budgets(place: Path) -> None:
     assert error.exit_code == 99
     assert "failed: crash" in str(error)
     assert "budgets: crash: http_req_failed rate<0.01%" in str(error)
+
+
+def test_a_gap_whose_day_is_over_excuses_nothing(place: Path) -> None:
+    text = Path("scenarios.yaml").read_text()
+    dated = text.replace('no spare"}', 'no spare", until: 2026-11-24}')
+    assert dated != text
+    Path("scenarios.yaml").write_text(dated)
+    project = open_project("scenarios.yaml")
+    assert list(gate.expired(project, "2026-11-24")) == []  # its last day
+    (reason,) = gate.expired(project, "2026-11-25")
+    assert (reason.kind, reason.code) == ("expired", 99)
+    assert reason.text == "crash: outage_duration was excused until 2026-11-24"
+    Path("scenarios.yaml").write_text(dated.replace("2026-11-24", "1999-12-31"))
+    run("scenarios.yaml", out=RUN, jobs=1)
+    error = refused()
+    assert error.exit_code == 99
+    assert "expired: crash: outage_duration was excused until 1999-12-31" in str(error)
+
+
+def test_numbers_that_unpack_to_more_than_memory_holds(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "MOST_LINE_BYTES", 1 << 12)
+    (RUN / "replications.jsonl.gz").write_bytes(gzip.compress(b'["' + b"a" * (1 << 13)))
+    seal(RUN)
+    assert "replications.jsonl.gz (ValueError)" in str(refused())
+    monkeypatch.setattr(gate, "MOST_BYTES", 1 << 10)
+    assert "verdict.json: it is too large" in str(refused())
 
 
 def test_what_is_no_run_folder(place: Path) -> None:
