@@ -10,6 +10,7 @@ from hasim.plan import capacity_report
 from hasim.plan.capacity import review
 from hasim.plan.capacity_types import CapacityResult
 from hasim.project import open_project
+from hasim.report.seal import put_file
 
 
 def run(options: Options) -> Exit:
@@ -44,6 +45,4 @@ def save(result: CapacityResult, folder: Path) -> None:
         "capacity.png": capacity_report.png(result),
     }
     for name, data in files.items():
-        beside = folder / f".{name}.new"
-        beside.write_bytes(data)
-        beside.replace(folder / name)
+        put_file(folder / name, data)

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,12 +14,12 @@ from hasim.export.base import Artefact, Box, Check, Deploy
 from hasim.export.diff import Changes, changes, secrets_of
 from hasim.export.files import gather
 from hasim.export.limits import read as read_limits
-from hasim.export.limits import run_again
+from hasim.export.limits import resized, run_again
 from hasim.model import Knob, Stack
 from hasim.project import scenario_file
 from hasim.report import html, redact
-from hasim.report.seal import hashes, put_in_place
-from hasim.stack import load, patched
+from hasim.report.seal import fresh, hashes, put_in_place
+from hasim.stack import load
 from hasim.workers import undisturbed
 
 Say = Callable[[str], None]
@@ -96,23 +92,23 @@ def prepare(
 ) -> tuple[Deploy, list[str], gate.Proof]:
     """Write the user's own files; (what makers of artefacts look at, paths left out, the proof).
 
-    With the limits of a capacity result the files are others, and so is the proof.
+    With the sizes of a capacity result the files are others, and so is the proof.
     """
     folder, stack = proof.project.folder, proof.project.stack
     assert stack is not None
-    texts, left = gather(folder, stack)
-    before, old = texts, stack
+    given, left = gather(folder, stack)
+    before, old, texts = given, stack, given
     sizes: dict[str, tuple[float, int]] = {}
     if base is not None:
         old = load(base)
         before, _ = gather(base, old)
     if capacity is not None:
         limits = read_limits(capacity, stack)
-        sizes, texts = limits.sizes, {**texts, **patched(folder, limits.settings)}
+        sizes, texts = limits.sizes, {**given, **resized(limits, folder, stack)}
         for note in limits.notes:
             say(note)
     _write_own(temp, folder, texts)
-    if capacity is not None and limits.settings:
+    if texts != given:
         proof = run_again(proof, temp / "stack", jobs, say)
         stack = proof.project.stack
         assert stack is not None
@@ -207,36 +203,6 @@ def check_out(out: Path, others: Sequence[Path]) -> None:
     if why or not out.name:
         text = why or f"'{out}' is no name of a folder to write"
         raise InputError([Finding("error", "HA104", text, None, "choose another --out")])
-
-
-@contextmanager
-def fresh(out: Path) -> Iterator[Path]:
-    """A new folder beside `out`; gone afterwards unless it was put in place.
-
-    What a killed export left there is removed first: its name tells whose it was.
-    """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    start = f".{out.name}.new-"
-    for left in out.parent.glob(f"{start}*"):
-        owner = left.name[len(start) :].partition("-")[0]
-        if owner.isdigit() and not _alive(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
-    temp = Path(tempfile.mkdtemp(prefix=f"{start}{os.getpid()}-", dir=out.parent))
-    temp.chmod(0o755)
-    try:
-        yield temp
-    finally:
-        shutil.rmtree(temp, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _write_own(temp: Path, folder: Path, texts: Mapping[str, str]) -> None:

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 from hasim.errors import Finding, InputError
 from hasim.model import Stack
@@ -103,13 +103,8 @@ class Bench:
             self._held = held.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._held.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self._held.__exit__(*error)
 
     def measure(
         self, wanted: Sequence[tuple[Trial, Sequence[int]]], *, lenient: bool = False

@@ -5,17 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import shutil
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from hasim.model import Stack
 from hasim.report import html, json_, junit, redact, tables
 from hasim.report.exhibits import Exhibit, exhibit
-from hasim.report.seal import put_in_place, seal
+from hasim.report.seal import fresh, put_in_place, seal
 from hasim.sim.trace import Trace
 from hasim.verdict import ScenarioVerdict, Verdict
 from hasim.verdict_measure import to_json
@@ -41,29 +39,17 @@ class RunFolder:
         self._exhibits: dict[str, Exhibit] = {}
         self._finished = False
         self._temp = Path()
+        self._held = ExitStack()
 
     def __enter__(self) -> RunFolder:
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        name = f".{self.folder.name}.new-"
-        self._temp = Path(tempfile.mkdtemp(prefix=name, dir=self.folder.parent))
-        self._temp.chmod(0o755)
+        self._temp = self._held.enter_context(fresh(self.folder))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is not None or not self._finished:
-            shutil.rmtree(self._temp, ignore_errors=True)
-            return
-        try:
-            seal(self._temp)
-            put_in_place(self._temp, self.folder)
-        except BaseException:
-            shutil.rmtree(self._temp, ignore_errors=True)
-            raise
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._held:
+            if kind is None and self._finished:
+                seal(self._temp)
+                put_in_place(self._temp, self.folder)
 
     def add(self, verdict: ScenarioVerdict, traces: Sequence[Trace], stack: Stack) -> None:
         """Take over one scenario with all its replications, in their order."""

@@ -9,7 +9,9 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Collection
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -68,6 +70,36 @@ def differences(wanted: dict[str, str], found: dict[str, str]) -> list[str]:
     return out
 
 
+@contextmanager
+def fresh(out: Path) -> Iterator[Path]:
+    """A new folder beside `out`; gone afterwards unless it was put in place.
+
+    What a killed command left there is removed first: its name tells whose it was.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    start = f".{out.name}.new-"
+    for left in out.parent.glob(f"{start}*"):
+        owner = left.name[len(start) :].partition("-")[0]
+        if owner.isdigit() and not _alive(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    temp = Path(tempfile.mkdtemp(prefix=f"{start}{os.getpid()}-", dir=out.parent))
+    temp.chmod(0o755)
+    try:
+        yield temp
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def put_in_place(new: Path, folder: Path) -> None:
     """The folder `new`, beside `folder`, takes its place; the old one becomes `.prev`.
 
@@ -88,6 +120,13 @@ def put_in_place(new: Path, folder: Path) -> None:
     except OSError:
         previous.rename(folder)
         raise
+
+
+def put_file(path: Path, data: bytes) -> None:
+    """A file, whole or not at all: written beside its place and renamed."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_bytes(data)
+    new.replace(path)
 
 
 def _discard(previous: Path) -> None:
