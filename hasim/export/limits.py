@@ -1,6 +1,6 @@
-"""Resource limits of a capacity result, put into the user's compose files and run again.
+"""Limits and numbers of instances of a capacity result, put into the user's files and run again.
 
-The evidence is about the bytes that are exported. So other limits mean another run of every
+The evidence is about the bytes that are exported. So other sizes mean another run of every
 scenario, with the seed and the replications of the one that was handed in.
 """
 
@@ -14,13 +14,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hasim.errors import Finding, InputError, SimulationBug
+from hasim.errors import Exit, Finding, InputError, SimulationBug
 from hasim.export import gate
 from hasim.export.verdict_form import read_verdict
 from hasim.model import Stack
+from hasim.plan.sizing_groups import groups
 from hasim.project import Project, open_project
 from hasim.report import json_
 from hasim.runner import Progress, run
+from hasim.stack import patched, with_settings
 
 Say = Callable[[str], None]
 
@@ -38,65 +40,88 @@ class _Size(BaseModel):
     given: _Amount
     needed: _Amount | None
     recommended: _Amount
-    containers: list[str]
 
 
 class _Sizing(BaseModel):
     model_config = ConfigDict(extra="ignore")
+    users: float = Field(allow_inf_nan=False)
+    recommended_met: bool
+    missing: list[str]
+    not_survived: list[str]
     sizes: list[_Size]
 
 
 class _Capacity(BaseModel):
     model_config = ConfigDict(extra="ignore")
+    unit: str
+    stack_sha256: str
     sizings: list[_Sizing] = Field(min_length=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """sizes: {service: (cpus, memory_bytes)}. settings: {knob: value} that bring them about.
-
-    notes: what no limit can do, as sentences.
+    """What is recommended. sizes: {service: (cpus, memory_bytes)}. counts: {knob: instances}, where
+    another number is recommended. notes: what nobody but people can do, and what to know.
     """
 
     sizes: dict[str, tuple[float, int]]
-    settings: dict[str, str]
+    counts: dict[str, str]
     notes: tuple[str, ...]
 
 
 def read(path: Path, stack: Stack) -> Limits:
-    """The limits of a capacity result (its folder, or capacity.json). InputError if it is none."""
+    """The sizes of a capacity result (its folder, or capacity.json). InputError if it is none,
+    Refused if no simulation has shown that they are enough.
+    """
     path = path / "capacity.json" if path.is_dir() else path
     try:
-        sizes = _Capacity.model_validate(json.loads(path.read_bytes())).sizings[0].sizes
+        found = _Capacity.model_validate(json.loads(path.read_bytes()))
     except (OSError, ValidationError, ValueError, RecursionError) as error:
         text = f"'{path}' is no result of `hasim capacity` ({type(error).__name__})"
         raise InputError([Finding("error", "HA104", text)]) from None
-    wanted = [s for s in sizes if s.needed is not None]
-    notes = [
-        f"{s.service}: {s.recommended.instances} instances are recommended, not"
-        f" {s.given.instances}; `set: {{replicas.{s.service}: {s.recommended.instances}}}` tries it"
-        for s in wanted
-        if s.recommended.instances != s.given.instances
-    ]
+    sizing = found.sizings[0]
+    load = f"{sizing.users:g} {found.unit}"
+    if not sizing.recommended_met:
+        text = f"no simulation shows that the recommended sizes keep the budgets at {load}"
+        mend = "; ".join(sizing.missing) or "ask `hasim capacity` for fewer users"
+        gate.refuse(path, [gate.Reason("not carried", Exit.BUDGET, text, mend)])
+    wanted = [s for s in sizing.sizes if s.needed is not None]
+    moved = [s for s in wanted if s.recommended.instances != s.given.instances]
+    known = {k.name for k in stack.knobs}
+    counts, notes = {}, []
+    for one in moved:
+        many = f"{one.recommended.instances} instances are recommended, not {one.given.instances}"
+        if f"replicas.{one.service}" in known:
+            counts[f"replicas.{one.service}"] = str(one.recommended.instances)
+            notes.append(f"{one.service}: {many}: changed")
+        else:
+            notes.append(f"{one.service}: {many}: that is for you to do")
+    if found.stack_sha256 != stack.sha256:
+        notes.append("the capacity result is about other files than those of the run")
+    if sizing.not_survived:
+        notes.append(f"no size survives the loss of {', '.join(sizing.not_survived)}")
     made = {s.service: (s.recommended.cores, s.recommended.memory_bytes) for s in wanted}
-    settings = {k: v for s in wanted for k, v in _settings(s, stack)}
-    return Limits(made, settings, tuple(notes))
+    return Limits(made, counts, tuple(notes))
 
 
-def _settings(size: _Size, stack: Stack) -> Iterator[tuple[str, str]]:
+def resized(limits: Limits, folder: Path, stack: Stack) -> dict[str, str]:
+    """{path: text} of every file that was read, with the sizes in it; the same where all fits."""
+    stack = with_settings(folder, limits.counts) if limits.counts else stack
+    return patched(folder, limits.counts | dict(settings(limits, stack)))
+
+
+def settings(limits: Limits, stack: Stack) -> Iterator[tuple[str, str]]:
     """Only what differs: a value that stays keeps the text that the user gave it."""
     known = {k.name for k in stack.knobs}
-    of = {i.compose_service or i.name: i for i in stack.instances}
-    for name in size.containers:
-        one, to = of.get(name), size.recommended
-        if one is None:
-            continue
-        knob = f"compose.{name}.cpus"
-        if knob in known and to.cores > 0 and one.cpus != to.cores:
-            yield knob, f"{to.cores:g}"
-        knob = f"compose.{name}.mem_limit"
-        if knob in known and to.memory_bytes > 0 and one.mem_limit_bytes != to.memory_bytes:
-            yield knob, str(to.memory_bytes)
+    for group in groups(stack):
+        cores, memory_bytes = limits.sizes.get(group.name, (0.0, 0))
+        for one in group.members:
+            knob = f"compose.{one.compose_service}.cpus"
+            if knob in known and cores > 0 and one.cpus != cores:
+                yield knob, f"{cores:g}"
+            knob = f"compose.{one.compose_service}.mem_limit"
+            if knob in known and memory_bytes > 0 and one.mem_limit_bytes != memory_bytes:
+                yield knob, str(memory_bytes)
 
 
 def run_again(proof: gate.Proof, folder: Path, jobs: int, say: Say) -> gate.Proof:
@@ -114,13 +139,13 @@ def _run(project: Project, said: dict[str, Any], jobs: int, say: Say) -> dict[st
         if news.verdict is not None:
             say(f"{news.scenario}: {news.verdict.verdict}")
 
-    say("running every scenario with these limits")
+    say("running every scenario with these sizes")
     asked = said["run"]["replications"]
     verdict = run(project, seed=said["seed"], replications=asked, jobs=jobs, progress=tell, say=say)
     document, form = read_verdict(json_.render(verdict).encode())
     reasons = list(gate.judged(form, document))
     if reasons:
-        gate.refuse("the run with the limits of the capacity result", reasons)
+        gate.refuse("the run with the sizes of the capacity result", reasons)
     return document
 
 
