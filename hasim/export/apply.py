@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hasim.export import scripts
 from hasim.export.apply_shell import haproxies, library
 from hasim.export.apply_stack import HostView
 from hasim.export.apply_steps import Rollout, Step, plan
 from hasim.export.base import Artefact, Deploy
+from hasim.export.rollout import cost_text
 
 _HEAD = """\
 #!/usr/bin/env bash
@@ -47,7 +49,7 @@ def make(deploy: Deploy) -> list[Artefact]:
         for name, text in _scripts(view, steps, deploy, rollout.hosts).items():
             why = "takes the change back" if name == "rollback.sh" else "puts it into service"
             made.append(Artefact(f"{at}/{name}", text, f"{why} on {view.name}", executable=True))
-    text = order(rollout, scripts.undrained(deploy), bool(deploy.sizes))
+    text = order(rollout, scripts.undrained(deploy), deploy.rollout)
     made.append(Artefact("extra/ROLLOUT.md", text, "the steps of apply.sh, and the order of hosts"))
     return sorted(made, key=lambda one: one.path)
 
@@ -82,12 +84,19 @@ def _scripts(
 
 
 def _backwards(steps: list[tuple[int, Step]]) -> list[tuple[int, Step]]:
-    """The last step first; a hand-over still comes before what it is for."""
+    """The last step first; a hand-over still comes before what it is for. Patroni's restarts come
+    at the end: they take what the other steps put back.
+    """
     out: list[tuple[int, Step]] = []
+    late: list[tuple[int, Step]] = []
     for at, one in enumerate(steps):
         after_hand_over = at > 0 and steps[at - 1][1].verb.endswith("hand_over")
-        out.insert(1 if after_hand_over else 0, one)
-    return out
+        restarts = "patroni_restart" in [s.verb for _, s in steps[at : at + 2]]
+        if restarts and (one[1].verb == "patroni_restart" or one[1].verb.endswith("hand_over")):
+            late.append(one)
+        else:
+            out.insert(1 if after_hand_over else 0, one)
+    return [*out, *late]
 
 
 def _head(view: HostView, steps: Sequence[Step], deploy: Deploy, what: str, advice: str) -> str:
@@ -115,13 +124,22 @@ def _call(how: str, number: int, step: Step) -> str:
     return f"{how} {number} {words}"
 
 
-def order(rollout: Rollout, undrained: Sequence[str] = (), sized: bool = False) -> str:
-    """ROLLOUT.md. undrained: services that rolling-update.sh leaves out; sized: there are limits
-    of a capacity result.
+def order(
+    rollout: Rollout,
+    undrained: Sequence[str] = (),
+    simulated: Mapping[str, Any] | None = None,
+) -> str:
+    """ROLLOUT.md. undrained: services that rolling-update.sh leaves out; simulated: what the steps
+    cost (hasim.export.rollout).
     """
     lines = ["# Rollout", ""]
+    costs = iter(simulated["steps"] if simulated else ())
     if not rollout.all:
-        nothing = "Nothing to change: the deployed files are those of this export."
+        nothing = (
+            "Nothing to change: the files that were taken as deployed (`--base DIR`; without it\n"
+            "those of the run) are those of this export. `hasim export --check`, with `--stack`,\n"
+            "tells whether they are."
+        )
         lines.append("The scripts have nothing to do." if rollout.notes else nothing)
     else:
         lines += [
@@ -134,21 +152,22 @@ def order(rollout: Rollout, undrained: Sequence[str] = (), sized: bool = False) 
         if any(_elsewhere(s) for s in rollout.all):
             lines += ["", "Draining asks the HAProxies of other hosts through docker contexts of",
                       "their names (`docker context create`)."]  # fmt: skip
+    if simulated and rollout.all:
+        under = f"{simulated['load']} of `{simulated['scenario']}`"
+        lines += ["", f"Simulated under {under}: {simulated['text']}."]
     lines += _first(rollout)
     for number, (host, steps) in enumerate(rollout.steps.items(), 1):
         if rollout.all:
             lines += ["", f"## {number}. {host}", ""]
-            lines += [f"{n}. {s.text}" for n, s in enumerate(steps, 1)] or ["nothing to change"]
+            for n, step in enumerate(steps, 1):
+                row = next(costs, None)
+                lines.append(f"{n}. {step.text}" + (f" ({cost_text(row)})" if row else ""))
+            lines += [] if steps else ["nothing to change"]
     notes = [*rollout.notes]
     if undrained:
         notes.append(
             f"New images of {', '.join(undrained)}: `rolling-update.sh` leaves them out, because "
             "HAProxy cannot drain them: it needs a `stats socket` with `level admin`."
-        )
-    if sized:
-        notes.append(
-            "The limits of the capacity result are in `hosts/<host>/docker-compose.yml`; "
-            "`apply.sh` deploys your own compose files: copy the limits that you want into them."
         )
     if notes:
         lines += ["", "## By hand", "", *(f"- {note}" for note in notes)]

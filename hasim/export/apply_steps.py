@@ -12,16 +12,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hasim.export.apply_patroni import dynamic_changes
 from hasim.export.apply_stack import Behind, HostView, Unit, behind, meaning, sha, views
 from hasim.export.base import Deploy
 from hasim.model import Knob
-from hasim.read.yaml12 import parse, plain
 from hasim.source import Span
 
 DRAIN_S = 30  # as in shell/apply.lib.sh
 ONCE = "the leader hands over once: counted where that is left for last"
 WRITTEN = "files are written: nothing reads them yet"
-FRESH = "a new container: nobody asks it yet"
+FRESH = "not simulated: a new container, which nobody asks yet"
+GONE = "not simulated: a container goes, which the exported stack no longer has"
+STRANGE = "not simulated: hasim does not know this software"
 UNKNOWN = "not simulated: a hand-over by Sentinel"
 # Files of the folder that only hasim and people read.
 OURS = ("stack.yaml", "profile.yaml", "scenarios.yaml", "README.md")
@@ -183,7 +185,8 @@ class _Host:
         args = (name, unit.container, str(int(line.drains)), str(line.settle_s), *line.servers)
         if not line.drains or one is None:
             do, target = ("recreate", self.follower(unit)) if one else ("", "")
-            return self.step(text, "recreate", *args, do=do, target=target)
+            note = "" if one else STRANGE
+            return self.step(text, "recreate", *args, do=do, target=target, note=note)
         with_ = {"via": "serial", "drain": str(float(DRAIN_S)), "wait": "haproxy-up",
                  "wait_limit": "120.0", "on_timeout": "stop",
                  "pause": str(float(line.settle_s))}  # fmt: skip
@@ -211,7 +214,7 @@ class _Host:
             line = behind(then, self.work.hosts, known.get(name, ""))
             text = f"{name}: no longer part of the stack"
             drains = line.servers if line.drains else ()
-            yield self.step(text, "remove", name, container, *drains)
+            yield self.step(text, "remove", name, container, *drains, note=GONE)
 
     def hand_over(self, unit: Unit) -> Iterator[Step]:
         """Whoever leads lets go before its container does."""
@@ -295,13 +298,14 @@ class _Host:
                 yield from self.hand_over(unit)
                 yield self.step(
                     f"{name}: {key} {value}, and a restart", "redis_line", unit.container, name,
-                    path, key, value, files=(path,), do="restart", target=self.follower(unit),
+                    path, key, value, port, files=(path,), do="restart",
+                    target=self.follower(unit),
                 )  # fmt: skip
 
     def of_patroni(self, unit: Unit, paths: list[str]) -> Iterator[Step]:
         assert unit.instance is not None
         name, config = unit.service.name, unit.inside(paths[0])
-        edits, local = _patroni_changes(self.deploy.before, self.deploy.texts, paths[0])
+        edits, local, restarts = dynamic_changes(self.deploy.before, self.deploy.texts, paths[0])
         secret = [e for e in edits if any(word in e.lower() for word in _SECRET)]
         if secret:
             keys = ", ".join(e.partition("=")[0] for e in secret)
@@ -320,10 +324,15 @@ class _Host:
             )  # fmt: skip
         else:
             yield self.files(f"{name}: its file says the same", paths)
-        if any(e.startswith("postgresql.parameters.") for e in edits) or local:
+        if restarts:
+            who = self._patroni(unit, config)
+            if len([u for v in self.work.hosts for u in v.of_kind("patroni")]) > 1:
+                text = f"{name}: hands over if it leads and has to restart"
+                yield self.step(text, "patroni_hand_over", *who, "pending", note=ONCE)
             yield self.step(
-                f"{name}: a restart of PostgreSQL, if one is pending", "patroni_restart",
-                *self._patroni(unit, config),
+                f"{name}: a restart of PostgreSQL for {', '.join(restarts)}, if pending",
+                "patroni_restart",
+                *who, do="restart", target=self.follower(unit),
             )  # fmt: skip
 
     def _patroni(self, unit: Unit, config: str = "") -> tuple[str, ...]:
@@ -354,40 +363,5 @@ class _Host:
         yield self.step(
             f"{unit.service.name}: a restart", "restart", unit.service.name, unit.container,
             *self.work.puts(paths), files=tuple(paths), do="restart" if one else "",
-            target=one.name if one else "",
+            target=one.name if one else "", note="" if one else STRANGE,
         )  # fmt: skip
-
-
-def _patroni_changes(
-    before: Mapping[str, str], after: Mapping[str, str], path: str
-) -> tuple[list[str], bool]:
-    """(NAME=VALUE of what changed below bootstrap.dcs, whether anything else changed)."""
-    old, new = (_yaml(texts.get(path, "")) for texts in (before, after))
-    a, b = (dict(_flat(_dcs(tree))) for tree in (old, new))
-    gone = [f"{key}=null" for key in a if key not in b]
-    edits = [f"{key}={value}" for key, value in b.items() if a.get(key) != value]
-    for tree in (old, new):
-        if isinstance(tree.get("bootstrap"), dict):
-            tree["bootstrap"].pop("dcs", None)
-    return [*edits, *gone], old != new
-
-
-def _yaml(text: str) -> dict[str, Any]:
-    node, _ = parse(text.encode("utf-8", "surrogateescape"), "patroni.yml")
-    tree = plain(node) if node else None
-    return tree if isinstance(tree, dict) else {}
-
-
-def _dcs(tree: Mapping[str, Any]) -> Any:
-    bootstrap = tree.get("bootstrap")
-    return bootstrap.get("dcs") or {} if isinstance(bootstrap, dict) else {}
-
-
-def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(tree, dict):
-        for key, value in tree.items():
-            yield from _flat(value, f"{prefix}{key}.")
-    elif isinstance(tree, bool) or tree is None:
-        yield prefix.rstrip("."), {True: "true", False: "false", None: "null"}[tree]
-    else:
-        yield prefix.rstrip("."), str(tree)

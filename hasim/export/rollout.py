@@ -3,6 +3,7 @@
 Each step strikes the exported stack under the steadiest load of the scenario file; what its
 replications lose against the same ones left in peace is what it costs. So is the exported
 rolling-update.sh, as written. A value set in a running process touches no connection: no run.
+What cannot be simulated is said to be so, and the sum is then the least.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ AFTER_S = {"reload": 30.0}
 LONG_S = 70.0  # what other steps get to end and settle in
 PAUSE_S = 5.0  # between instances, as in shell/rolling-update.body.sh
 EACH_S = 45.0  # of a rolling update, per instance
+VOID = "the stack did not come up"
+UNKNOWN = "not simulated"  # how the notes of such steps begin
 UNTOUCHED = "takes effect in the running process: no connection is touched"
 
 
@@ -79,14 +82,18 @@ def cost(
     calm = {"p99_s": _interval([_p99((c, c)) for _, c in first]),
             "outage_s": _interval([_outage((c, c)) for _, c in first])}  # fmt: skip
     total = _total([found[c.name] for c in cases if c.name in found], replications)
+    unknown = sum(c.note.startswith(UNKNOWN) for c in cases)
+    if unknown and not any(c.name in found for c in cases):
+        total = [None, None, None]
     return {
         "changed": True,
-        "text": _text(rows, total, calm["outage_s"][0]),
+        "text": _text(rows, total, calm["outage_s"][0], unknown),
         "load": _load_text(base.load),
         "scenario": base.name,
         "replications": replications,
         "seed": seed,
         "failed": total,
+        "not_simulated": unknown,
         "calm": calm,
         "longest_outage_s": max((r["outage_s"][0] or 0.0 for r in rows), default=0.0),
         "steps": rows,
@@ -199,12 +206,12 @@ def _interval(values: Sequence[float]) -> list[float | None]:
 def _row(case: Case, pairs: Sequence[tuple[Measured, Measured]] | None) -> dict[str, Any]:
     out = dict(case.about)
     if pairs is None:
-        zero = [None] * 3 if case.note.startswith("not simulated") else [0.0] * 3
+        zero = [None] * 3 if case.note.startswith(UNKNOWN) else [0.0] * 3
         return out | {"failed": zero, "p99_s": [None] * 3, "outage_s": zero, "note": case.note}
     void = sorted({m.void for pair in pairs for m in pair if m.void})
     if void:
         return out | {"failed": [None] * 3, "p99_s": [None] * 3, "outage_s": [None] * 3,
-                      "note": f"the stack did not come up: {void[0]}"}  # fmt: skip
+                      "note": f"{VOID}: {void[0]}"}  # fmt: skip
     return out | {
         "failed": _interval([_failed(p) for p in pairs]),
         "p99_s": _interval([_p99(p) for p in pairs]),
@@ -220,17 +227,31 @@ def _total(found: Sequence[Sequence[tuple[Measured, Measured]]], n: int) -> list
 
 
 def _text(
-    rows: Sequence[Mapping[str, Any]], total: Sequence[float | None], calm_s: float | None
+    rows: Sequence[Mapping[str, Any]],
+    total: Sequence[float | None],
+    calm_s: float | None,
+    unknown: int,
 ) -> str:
     steps = f"{len(rows)} step{'s'[: len(rows) != 1]}"
     mean, low, high = total
-    if mean is None or low is None or high is None:
-        return f"{steps}: cannot say what they cost: the stack did not come up"
+    void = next((r["note"] for r in rows if r["note"].startswith(VOID)), "")
+    if void or mean is None or low is None or high is None:
+        why = void or f"{unknown} are not simulated"
+        return f"{steps}: cannot say what they cost: {why}"
     longest = max((r["outage_s"][0] or 0.0 for r in rows), default=0.0)
-    said = f"{steps}: {mean:.4g} requests fail because of them [{low:.4g}, {high:.4g}]"
-    said += f", the longest outage lasts {longest:.3g} s ({calm_s or 0.0:.3g} s without any step)"
-    unknown = sum(r["note"].startswith("not simulated") for r in rows)
+    least = "at least " if unknown else ""
+    said = f"{steps}: {least}{mean:.4g} requests fail because of them [{low:.4g}, {high:.4g}]"
+    said += f", the longest outage lasts {least}{longest:.3g} s"
+    said += f" ({calm_s or 0.0:.3g} s without any step)"
     return f"{said}; {unknown} not simulated" if unknown else said
+
+
+def cost_text(row: Mapping[str, Any]) -> str:
+    """What one step costs, in words (ROLLOUT.md)."""
+    mean, low, high = row["failed"]
+    if row["note"] or mean is None:
+        return str(row["note"])
+    return f"{mean:.4g} failed requests [{low:.4g}, {high:.4g}], outage {row['outage_s'][0]:.3g} s"
 
 
 def _load_text(load: Load) -> str:

@@ -44,7 +44,7 @@ set_server() {  # BACKEND/SERVER state STATE
 }
 patroni() {
   case $1 in
-    list) printf 'Cluster\tMember\tHost\tRole\tState\tTL\tLag\n'; cat "$STUB/members" ;;
+    list) value header "$(printf 'Cluster\tMember\tHost\tRole\tState\tTL\tLag')"; cat "$STUB/members" ;;
     show-config) cat "$STUB/dcs" ;;
     edit-config)
       if [ "$4" = --replace ]; then changes "dcs replaced"; cat >"$STUB/dcs"; exit; fi
@@ -71,7 +71,7 @@ redis() {
     "SENTINEL MASTER") echo name; echo "$3"; for key in "$STUB"/sentinel.*; do echo "${key##*sentinel.}"; cat "$key"; done ;;
     "SENTINEL SET") changes "SENTINEL SET $4 $5"; echo "$5" >"$STUB/sentinel.$4"; echo OK ;;
     "SENTINEL FAILOVER") changes "SENTINEL FAILOVER"; echo slave >"$STUB/role"; echo OK ;;
-    "ROLE ") value role master ;;
+    "ROLE ") value role master; printf 'host\n6379\nconnected\n1\n' ;;
   esac
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -282,3 +283,52 @@ def test_a_guide_that_cannot_drain_is_told_to_wait_for_haproxy(tmp_path: Path) -
     lab.know(stat="l09-api-gateway,l09-1,0,DOWN")  # LB-6: the new address is never resolved
     said = lab.run(APPLY, "--limit", "4")
     assert "l09-api-gateway/l09-1 is UP: not within 4 s" in said.stderr
+
+
+PENDING = "Cluster\tMember\tHost\tRole\tState\tTL\tLag\tPending restart"
+
+
+@pytest.fixture
+def restarts(tmp_path: Path) -> Lab:
+    """Patroni's members have to start again: a parameter that no reload takes."""
+    deploy = changed("story-portal", {}, tmp_path / "new")
+    texts = {
+        path: text.replace("max_connections: 100", "max_connections: 150")
+        for path, text in deploy.texts.items()
+    }
+    (tmp_path / "lab").mkdir()
+    return Lab.of(replace(deploy, texts=texts), tmp_path / "lab")
+
+
+def test_the_leader_hands_over_before_it_starts_again(restarts: Lab) -> None:
+    leads = "c\tpg-1\th\tLeader\trunning\t1\t0\t*\nc\tpg-2\th\tReplica\tstreaming\t1\t0\t"
+    restarts.know(header=PENDING, members=leads)
+    edit = "edit-config -s postgresql.parameters.max_connections=150"
+    restart = "patronictl restart --force --pending story-portal pg-1"
+    assert restarts.run(APPLY).returncode == 0
+    assert restarts.changes() == [edit, "switchover", restart]
+    # back: the old value first, then the restart that takes it
+    restarts.know(members=leads)
+    assert restarts.run(BACK).returncode == 0
+    assert restarts.changes() == ["dcs replaced", "switchover", restart]
+
+
+def test_nothing_starts_again_that_waits_for_nothing(restarts: Lab) -> None:
+    said = restarts.run(APPLY)
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.count("no restart is pending") == 2
+    assert not any("restart" in one or one == "switchover" for one in restarts.changes())
+
+
+def test_a_wrong_redis_password_moves_no_master(lab: Lab) -> None:
+    lab.know(role="NOAUTH Authentication required.")
+    said = lab.run(APPLY)
+    assert said.returncode != 0
+    assert "does not tell its role: is HASIM_REDIS_PASSWORD right?" in said.stderr
+    assert "SENTINEL FAILOVER" not in lab.changes()
+
+
+def test_what_the_scripts_remember_is_for_nobody_else(lab: Lab) -> None:
+    assert lab.run(APPLY).returncode == 0
+    (state,) = lab.target.glob(".hasim-*")
+    assert state.stat().st_mode & 0o077 == 0

@@ -96,10 +96,25 @@ def test_settings_and_the_hand_over(bench: Bench) -> None:
     assert back.returncode == 0, back.stdout + back.stderr
     assert ttl() == 30
 
-    restart = shell(bench, f"apply_patroni_restart {config} story-portal pg-2")
-    assert restart.returncode == 0, restart.stdout + restart.stderr  # nothing pending is fine
     reload = shell(bench, f"undo_patroni_reload {config} story-portal pg-2")
     assert reload.returncode == 0, reload.stdout + reload.stderr
+
+    # only a start takes it: Patroni says so a cycle later, and the script waits for that
+    more = shell(
+        bench, "N=3", f"apply_patroni_dcs {config} postgresql.parameters.max_connections=77"
+    )
+    assert more.returncode == 0, more.stdout + more.stderr
+    leads = next(name for name, state in members().items() if state.startswith("leader"))
+    for name in sorted(files_of := {f"pg-{n}": f for n, f in files.items()}, key=leads.__eq__):
+        who = f"x {files_of[name]} story-portal {name}"
+        steps = (f"apply_patroni_hand_over {who} pending", f"apply_patroni_restart {who}")
+        said = shell(bench, *steps)
+        assert said.returncode == 0, said.stdout + said.stderr
+        assert ("switchover" in said.stdout) == (name == leads), said.stdout
+        assert "restart --force --pending" in said.stdout
+    bench.wait(
+        "nothing is pending", lambda: "pending" not in get(f"http://{at(11)}:8008/cluster")[1]
+    )
 
     leader = next(name for name, state in members().items() if state.startswith("leader"))
     moved_ = shell(bench, f"apply_patroni_hand_over {config} story-portal {leader}")

@@ -7,11 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from deploys import ROOT, texts_of
 from lab import changed
 
+from hasim.export.apply import order
+from hasim.export.apply_steps import plan
 from hasim.export.base import Deploy
-from hasim.export.rollout import constant, cost, steadiest
+from hasim.export.rollout import constant, cost, cost_text, steadiest
+from hasim.export.writer import moved
 from hasim.plan.trials import Bench
+from hasim.stack import load
 
 GUIDE = "story-portal-guide-bootable"
 
@@ -84,6 +89,53 @@ def test_with_drain_it_is_free_and_workers_do_not_matter(tmp_path: Path) -> None
     gateways = found["rolling_update"][0]
     assert gateways["failed"] == [0.0, 0.0, 0.0]
     assert cost(deploy, seed=1, jobs=2, replications=3) == found
+
+
+def edited(folder: Path, edits: Mapping[str, tuple[str, str]]) -> Deploy:
+    """The repaired stack under a small load, with texts replaced in its files."""
+    folder.mkdir()
+    deploy = gentle("story-portal", {}, folder, users=5)
+    texts = dict(deploy.texts)
+    for path, (old, new) in edits.items():
+        assert old in texts[path]
+        texts[path] = texts[path].replace(old, new)
+        (folder / path).write_text(texts[path])
+    stack = load(folder)
+    return replace(deploy, texts=texts, stack=stack, changed=moved(deploy.old, stack))
+
+
+def test_a_restart_that_patroni_waits_for_is_simulated_not_free(tmp_path: Path) -> None:
+    edit = ("max_connections: 100", "max_connections: 150")
+    deploy = edited(tmp_path / "new", {f"patroni/pg-{n}.yml": edit for n in (1, 2, 3)})
+    found = cost(deploy, seed=1, jobs=1, replications=2)
+    done = [(row["host"], row["do"], row["target"]) for row in found["steps"] if row["do"]]
+    follower = ("restart", "patroni:replica[?]")
+    assert done == [("host-a", *follower), ("host-b", *follower),
+                    ("host-c", "switchover", "patroni:leader"), ("host-c", *follower)]  # fmt: skip
+    assert found["failed"][0] > 0
+    assert found["not_simulated"] == 0
+    text = order(plan(deploy), simulated=found)
+    assert "`steady-500-users`" in text
+    assert f"hands over if it leads and has to restart ({cost_text(found['steps'][-2])})" in text
+
+
+def test_a_parameter_that_a_reload_takes_restarts_nothing(tmp_path: Path) -> None:
+    edit = ("wal_sender_timeout: 5s", "wal_sender_timeout: 6s")
+    deploy = edited(tmp_path / "new", {f"patroni/pg-{n}.yml": edit for n in (1, 2, 3)})
+    assert {step.verb for step in plan(deploy).all} == {"patroni_dcs", "files"}
+
+
+def test_what_is_not_simulated_is_never_free(tmp_path: Path) -> None:
+    name = "docker-compose.host-c.yml"
+    text = texts_of(ROOT / "models/story-portal")[name]
+    at = text.index("  redis-exporter-3:")
+    edits = {name: (text[at : text.index("\n\n", at)], "")}
+    found = cost(edited(tmp_path / "new", edits), seed=1, jobs=1, replications=2)
+    assert found["not_simulated"] == 1
+    gone = found["steps"][-1]
+    assert gone["note"].startswith("not simulated")
+    assert gone["failed"] == gone["outage_s"] == found["failed"] == [None, None, None]
+    assert "cannot say what they cost: 1 are not simulated" in found["text"]
 
 
 def test_the_load_is_the_level_that_lasts_longest(models: Path, tmp_path: Path) -> None:

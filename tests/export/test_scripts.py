@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -111,11 +110,3 @@ def test_a_stack_that_cannot_drain_gets_no_such_script(tmp_path: Path) -> None:
     assert "extra/rolling-update.sh" not in [a.path for a in scripts.make(deploy)]
     text = next(a.text for a in apply.make(deploy) if a.path == "extra/ROLLOUT.md")
     assert "`stats socket` with `level admin`" in text
-
-
-def test_limits_that_apply_does_not_set_are_named(deploy: Deploy) -> None:
-    sized = replace(deploy, sizes={"l09-api-gateway": (2.0, 2**30)})
-    texts = [
-        next(a.text for a in apply.make(d) if a.path == "extra/ROLLOUT.md") for d in (deploy, sized)
-    ]
-    assert ["limits of the capacity result" in text for text in texts] == [False, True]

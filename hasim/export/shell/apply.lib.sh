@@ -36,7 +36,7 @@ start() {  # start ARGUMENTS...
   if [ -n "${HASIM_REDIS_PASSWORD_FILE:-}" ]; then HASIM_REDIS_PASSWORD=$(<"$HASIM_REDIS_PASSWORD_FILE"); fi
   if [ -n "${HASIM_REDIS_PASSWORD:-}" ]; then export REDISCLI_AUTH=$HASIM_REDIS_PASSWORD; fi
   trap 'ended $?' EXIT
-  if [ "$DRY" = 1 ]; then say "dry run: nothing is changed"; else mkdir -p "$STATE"; fi
+  if [ "$DRY" = 1 ]; then say "dry run: nothing is changed"; else mkdir -p "$STATE"; chmod 700 "$STATE"; fi
 }
 
 ended() {
@@ -363,7 +363,7 @@ put_if_known() {  # a file that the daemon has not made its own
 
 # A directive for which Redis must start again. Only that line changes: Redis and Sentinel keep
 # other things in this file, too.
-apply_redis_line() {  # CONTAINER SERVICE PATH NAME VALUE
+apply_redis_line() {  # CONTAINER SERVICE PATH NAME VALUE PORT
   local text=$TARGET/$3 new
   new=$(awk -v n="$4" -v v="$5" 'tolower($1) == n { if (!done) print n " " v; done = 1; next } { print } END { if (!done) print n " " v }' "$text")
   if [ "$new" = "$(<"$text")" ] && [ "$RESUMED" = 0 ]; then say "  already as exported"; return 0; fi
@@ -372,10 +372,13 @@ apply_redis_line() {  # CONTAINER SERVICE PATH NAME VALUE
     printf '%s\n' "$new" >"$text"
     CHANGED=$((CHANGED + 1))
   fi
+  undo_redis_line "$@"
+}
+undo_redis_line() {
   does compose restart "$2"
   settled "$1"
+  wait_for "$1 has the data of its master" in_step "$1" "$6"
 }
-undo_redis_line() { does compose restart "$2"; settled "$1"; }
 
 quorum() { case $(redis "$1" "$2" SENTINEL CKQUORUM "$3") in OK*) ;; *) return 1 ;; esac; }
 sentinel_value() { redis "$1" "$2" SENTINEL MASTER "$3" | awk -v k="$4" 'found { print; exit } $0 == k { found = 1 }'; }
@@ -400,10 +403,19 @@ undo_sentinel_set() {
 }
 
 role_of() { redis "$1" "$2" ROLE | sed -n 1p; }
+in_step() {  # a master, or a replica that has caught up: only then the next one may go
+  case $(redis "$1" "$2" ROLE | sed -n '1p;4p' | tr '\n' ' ') in "master "* | "slave connected "*) ;; *) return 1 ;; esac
+}
 is_replica() { [ "$(role_of "$1" "$2")" = slave ]; }
 
 apply_redis_hand_over() {  # CONTAINER PORT SENTINEL SENTINEL-PORT MASTER: replicas first, so let go
-  if [ "$DRY" = 0 ] && is_replica "$1" "$2"; then say "  is a replica"; return 0; fi
+  if [ "$DRY" = 0 ]; then
+    case $(role_of "$1" "$2") in
+      slave) say "  is a replica"; return 0 ;;
+      master) ;;
+      *) fail "Redis in $1 does not tell its role: is HASIM_REDIS_PASSWORD right?" ;;
+    esac
+  fi
   does redis_ok "$3" "$4" SENTINEL FAILOVER "$5"
   wait_for "$1 is a replica" is_replica "$1" "$2"
 }
@@ -453,16 +465,46 @@ undo_patroni_reload() {
   wait_for "the cluster of $1 has a leader and all members run" patroni_well "$1" "$2"
 }
 
-apply_patroni_hand_over() {  # CONTAINER CONFIG-INSIDE SCOPE MEMBER: the leader is updated last
+# Patroni says in its next cycle, not at once, that a member waits for a restart.
+awaits_restart() {
+  patroni "$1" "$2" list -f tsv </dev/null | awk -F '\t' -v m="$3" '
+    NR == 1 { for (i = 1; i <= NF; i++) if ($i == "Pending restart") at = i; next }
+    at && $2 == m && $at != "" { yes = 1 } END { exit !yes }'
+}
+pending() {  # pending CONTAINER CONFIG-INSIDE MEMBER: true in a dry run, too
+  local i
+  if [ "$DRY" = 1 ]; then return 0; fi
+  if [ "${NOT_PENDING:-}" = "$3" ]; then return 1; fi
+  for ((i = 0; i < 45; i += 3)); do
+    if awaits_restart "$@"; then return 0; fi
+    sleep 3
+  done
+  NOT_PENDING=$3
+  return 1
+}
+
+# Refused for some seconds after a replica came back: Patroni names a synchronous one in its cycle.
+switchover() {  # CONTAINER CONFIG-INSIDE SCOPE MEMBER
+  local i
+  for ((i = 0; i <= LIMIT_S; i += 3)); do
+    patroni "$1" "$2" switchover --force --leader "$4" "$3" </dev/null
+    if follows "$1" "$2" "$4"; then return 0; fi
+    sleep 3
+  done
+}
+
+apply_patroni_hand_over() {  # CONTAINER CONFIG-INSIDE SCOPE MEMBER [pending]: the leader is updated last
   wait_for "the cluster of $1 has a leader and all members run" patroni_well "$1" "$2"
   if [ "$DRY" = 0 ] && follows "$1" "$2" "$4"; then say "  is a replica"; return 0; fi
-  does patroni "$1" "$2" switchover --force "$3" </dev/null
+  if [ -n "${5:-}" ] && ! pending "$1" "$2" "$4"; then say "  no restart is pending"; return 0; fi
+  does switchover "$@"
   wait_for "$4 is a replica" follows "$1" "$2" "$4"
   wait_for "the cluster of $1 has a leader and all members run" patroni_well "$1" "$2"
 }
 undo_patroni_hand_over() { apply_patroni_hand_over "$@"; }
 
 apply_patroni_restart() {  # CONTAINER CONFIG-INSIDE SCOPE MEMBER: only where a restart is pending
+  if ! pending "$1" "$2" "$4"; then say "  no restart is pending"; return 0; fi
   does patroni "$1" "$2" restart --force --pending "$3" "$4" </dev/null
   wait_for "the cluster of $1 has a leader and all members run" patroni_well "$1" "$2"
 }
