@@ -182,7 +182,8 @@ def test_a_check_that_asks_a_shared_database_takes_every_healthy_server_out() ->
     from hasim.sim.run import replicate
 
     project = open_project("models/health-checks/scenarios.yaml")
-    assert project.file is not None and project.stack is not None
+    assert project.file is not None
+    assert project.stack is not None
     [blip] = [s for s in project.file.scenarios if s.name == "shared-redis-blip"]
     found = explain(blip, project.stack, replicate(project.stack, blip, project.file.seed, 0))
     [cause] = [c for c in found if "/health/ready asks store" in c.text]
