@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hasim.cli_plan import EXITS, JOURNAL, Options, Watch, show
+from hasim.cli_plan import EXITS, Options, Watch, journal, show
 from hasim.errors import Exit
 from hasim.plan import capacity_report
 from hasim.plan.capacity import review
@@ -17,15 +17,12 @@ def run(options: Options) -> Exit:
     """Review, write capacity.json and the figure, print; 99 if the load asked for does not pass."""
     watch = Watch(options.quiet)
     project = open_project(options.scenarios, options.stack)
-    journal = options.out / JOURNAL
-    if options.fresh:
-        journal.unlink(missing_ok=True)
     result = review(
         project,
         options.name,
         seed=options.seed,
         jobs=options.jobs,
-        journal=journal,
+        journal=journal(options),
         tell=watch.tell,
         begin=watch.begin,
         say=watch.say,

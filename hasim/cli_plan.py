@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from hasim.cli_exit import check_stopped, say, usage
 from hasim.errors import Exit
+from hasim.plan.journal import NAME as JOURNAL
 
 if TYPE_CHECKING:
     from hasim.plan.trials import Done
 
 FORMATS = ("text", "json", "markdown")
 EXITS = {"pass": Exit.OK, "fail": Exit.BUDGET, "undecided": Exit.UNDECIDED}
-JOURNAL = "journal.jsonl"  # finished runs, so that a command goes on where it was killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,14 @@ def options(
     out = out or Path("out") / f"{scenarios.stem}-{name}"
     made = outputs(formats)
     return Options(scenarios, name, stack, seed, jobs or 0, out, made, fresh, quiet, no_color)
+
+
+def journal(options: Options) -> Path:
+    """Where finished runs are kept, so that a command goes on where it was killed."""
+    path = options.out / JOURNAL
+    if options.fresh:
+        path.unlink(missing_ok=True)
+    return path
 
 
 def outputs(

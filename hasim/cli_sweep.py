@@ -10,22 +10,18 @@ from hasim.plan import sweep_files, sweep_report
 from hasim.plan.sweep import SweepResult, run_sweep
 from hasim.project import open_project
 
-EXITS = {"pass": Exit.OK, "fail": Exit.BUDGET, "undecided": Exit.UNDECIDED}
-
 
 def run(options: cli_plan.Options) -> Exit:
     """Sweep, write the folder, print; 0 if a passing point was found, 99 if none, 3 undecided."""
     project = open_project(options.scenarios, options.stack)
     sweep_files.check_out(options.out, project.folder)
-    if options.fresh:
-        sweep_files.forget(options.out)
     watch = cli_plan.Watch(options.quiet)
     result = run_sweep(
         project,
         options.name,
         seed=options.seed,
         jobs=options.jobs,
-        journal=options.out / sweep_files.JOURNAL,
+        journal=cli_plan.journal(options),
         tell=watch.tell,
         begin=watch.begin,
         say=watch.say,
@@ -33,17 +29,11 @@ def run(options: cli_plan.Options) -> Exit:
     sweep_files.write(result, options.out)
     if result.outcome == "pass" and result.plan.export:
         sweep_files.export(result, Path(result.plan.export))
-    renderers = {
-        "text": sweep_report.text,
-        "json": sweep_report.json,
-        "markdown": sweep_report.markdown,
-    }
-    for form, file in options.formats:
-        cli_plan.write(renderers[form](result), file)
+    cli_plan.show(sweep_report, options.formats, result)
     if not options.quiet:
         for line in _next(options, result):
             watch.say(line)
-    return EXITS[result.outcome]
+    return cli_plan.EXITS[result.outcome]
 
 
 def _next(options: cli_plan.Options, result: SweepResult) -> list[str]:

@@ -125,7 +125,7 @@ def test_no_secret_is_shown() -> None:
     stack = ha.load("models/story-portal").set({knob: 4000})
     text = stack.diff() + stack._repr_html_()
     assert "4000" in text
-    from hasim.export.diff import secrets_of
+    from hasim.report.diff import secrets_of
 
     files = {p: Path("models/story-portal", p).read_text() for p, _ in stack.model.inputs}
     secrets = secrets_of(files)

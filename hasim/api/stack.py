@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from hasim import stack as files
 from hasim.api import draw, frames
-from hasim.export.diff import changes
 from hasim.model import Stack as Model
+from hasim.report.diff import changes
 from hasim.units import counted
 
 if TYPE_CHECKING:
@@ -123,7 +123,6 @@ class Stack:
         from hasim.plan.sweep_files import replace_stack
 
         folder = Path(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
         replace_stack(self.folder, files.patched(self.folder, self.settings), folder)
         return folder
 

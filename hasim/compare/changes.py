@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from hasim.compare.rows import (
 )
 from hasim.compare.sides import Side
 from hasim.model import Knob, Stack
+from hasim.report.diff import unified
 from hasim.source import Default, Span
 from hasim.verdict_measure import Measured
 
@@ -50,21 +50,14 @@ def files(before: Side, after: Side) -> Iterator[FileChange]:
         if before.hashes.get(path) == after.hashes.get(path):
             continue
         if path not in after.hashes:
-            yield FileChange(path, "removed", _diff(path, a or "", ""))
+            yield FileChange(path, "removed", "".join(unified(path, a, None)))
         elif path not in before.hashes:
-            yield FileChange(path, "added", _diff(path, "", b or ""))
+            yield FileChange(path, "added", "".join(unified(path, None, b)))
         elif a is None or b is None:
             yield FileChange(path, "changed", "", "no copy of it was kept")
         else:
             note = "only in what is redacted" if a == b else ""
-            yield FileChange(path, "changed", _diff(path, a, b), note)
-
-
-def _diff(path: str, a: str, b: str) -> str:
-    lines = difflib.unified_diff(
-        a.splitlines(), b.splitlines(), f"a/{path}", f"b/{path}", lineterm="", n=2
-    )
-    return "".join(f"{line}\n" for line in lines)
+            yield FileChange(path, "changed", "".join(unified(path, a, b)), note)
 
 
 def knobs(before: Stack | None, after: Stack | None) -> Iterator[KnobChange]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hasim.export import evidence
 from hasim.export.base import Artefact, Box, Check, Deploy
-from hasim.export.diff import Changes
+from hasim.report.diff import Changes
 
 LAYOUT = (
     ("stack/", "your own files, as they were simulated"),

@@ -11,13 +11,13 @@ from typing import Any
 from hasim.errors import Exit, Finding, InputError, SimulationBug
 from hasim.export import apply, artefacts, checklist, evidence, gate, index, rollout, validators
 from hasim.export.base import Artefact, Box, Check, Deploy
-from hasim.export.diff import Changes, changes, secrets_of
 from hasim.export.files import gather
 from hasim.export.limits import read as read_limits
 from hasim.export.limits import resized, run_again
 from hasim.model import Knob, Stack
 from hasim.project import scenario_file
 from hasim.report import html, redact
+from hasim.report.diff import Changes, changes, secrets_of
 from hasim.report.seal import fresh, hashes, put_in_place
 from hasim.stack import load
 from hasim.workers import undisturbed

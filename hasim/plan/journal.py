@@ -12,6 +12,8 @@ from typing import Any
 
 from hasim.verdict_measure import Measured, from_json, to_json
 
+NAME = "journal.jsonl"  # in the folder of a sweep or a review
+
 
 class Journal:
     """Measured replications by key; without a path they are only kept in memory.

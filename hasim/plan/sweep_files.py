@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
 from hasim.errors import Finding, InputError
 from hasim.plan import sweep_report
+from hasim.plan.journal import NAME as JOURNAL
 from hasim.plan.sweep import SweepResult
-from hasim.report import redact, style
+from hasim.report import style
+from hasim.report.diff import changes
+from hasim.report.seal import fresh, put_file, put_in_place
 from hasim.stack import load, patched
 
-JOURNAL = "journal.jsonl"  # finished runs, so that a sweep goes on where it was killed
 OURS = {JOURNAL, "sweep.json", "candidates.csv", "pareto.png", "stack", "CHANGES.diff"}
 
 
@@ -23,31 +24,31 @@ def check_out(out: Path, stack: Path) -> None:
     """InputError if `out` holds what is not a sweep's, or lies where nothing may be written."""
     if out.resolve().is_relative_to(stack.resolve()):
         _refuse(f"'{out}' lies in the stack's folder, where nothing is written")
-    if out.exists() and not (out.is_dir() and {p.name for p in out.iterdir()} <= OURS | _TEMPS):
+    if out.exists() and not (out.is_dir() and all(_ours(p.name) for p in out.iterdir())):
         _refuse(f"'{out}' is there and is no folder of a sweep; it is left alone")
 
 
-def forget(out: Path) -> None:
-    """Remove the journal: `--fresh`."""
-    (out / JOURNAL).unlink(missing_ok=True)
+def _ours(name: str) -> bool:
+    """A file of a sweep, or what a killed one left of it: `.sweep.json.new`."""
+    return name in OURS or (name[:1] == "." and name[1:].partition(".new")[0] in OURS)
 
 
 def write(result: SweepResult, out: Path) -> None:
     """Every file of the folder, each written beside its place and renamed."""
     out.mkdir(parents=True, exist_ok=True)
-    _put(out / "candidates.csv", sweep_report.candidates_csv(result).encode())
-    _put(out / "pareto.png", style.png(sweep_report.figure(result)))
+    put_file(out / "candidates.csv", sweep_report.candidates_csv(result).encode())
+    put_file(out / "pareto.png", style.png(sweep_report.figure(result)))
     settings = result.best.settings if result.best else {}
     texts = tuned(result, settings)
     if result.best is not None:
         write_stack(Path(result.stack.folder), texts, out / "stack")
-        names = [name for name, _ in result.stack.inputs]
-        changes = diff(Path(result.stack.folder), texts, names)
-        _put(out / "CHANGES.diff", changes.encode("utf-8", "surrogateescape"))
+        before = patched(Path(result.stack.folder), {})
+        diff = changes(before, {**before, **texts}).text
+        put_file(out / "CHANGES.diff", diff.encode("utf-8", "surrogateescape"))
     else:
         shutil.rmtree(out / "stack", ignore_errors=True)
         (out / "CHANGES.diff").unlink(missing_ok=True)
-    _put(out / "sweep.json", sweep_report.json(result).encode())
+    put_file(out / "sweep.json", sweep_report.json(result).encode())
 
 
 def tuned(result: SweepResult, settings: Mapping[str, str]) -> dict[str, str]:
@@ -68,26 +69,20 @@ def write_stack(folder: Path, texts: Mapping[str, str], out: Path) -> None:
 
     Links that lead out of the folder, sockets and pipes are left out.
     """
-    new, old = out.with_name(f"{out.name}.new"), out.with_name(f"{out.name}.old")
-    for left in (new, old):
-        shutil.rmtree(left, ignore_errors=True)
     top = folder.resolve()
-    new.mkdir(parents=True)
-    for root, folders, files in os.walk(folder):
-        folders[:] = sorted(d for d in folders if not (Path(root) / d).is_symlink())
-        for name in sorted(files):
-            source = Path(root) / name
-            place = new / source.relative_to(folder)
-            if not source.is_file() or not source.resolve().is_relative_to(top):
-                continue
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, place)
-    for path, text in texts.items():
-        (new / path).write_bytes(text.encode())
-    if out.exists():
-        out.rename(old)
-    new.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
+    with fresh(out) as new:
+        for root, folders, files in os.walk(folder):
+            folders[:] = sorted(d for d in folders if not (Path(root) / d).is_symlink())
+            for name in sorted(files):
+                source = Path(root) / name
+                place = new / source.relative_to(folder)
+                if not source.is_file() or not source.resolve().is_relative_to(top):
+                    continue
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, place)
+        for path, text in texts.items():
+            (new / path).write_bytes(text.encode())
+        put_in_place(new, out, keep=False)
 
 
 def export(result: SweepResult, out: Path) -> None:
@@ -112,35 +107,6 @@ def replace_stack(folder: Path, texts: Mapping[str, str], out: Path) -> None:
         if not out.is_dir() or any(not (folder / p).is_file() for p in theirs):
             _refuse(f"export: '{out}' holds what is no file of the stack; it is left alone")
     write_stack(folder, texts, out)
-
-
-def diff(folder: Path, texts: Mapping[str, str], names: Iterable[str]) -> str:
-    """A unified diff of every changed file; secrets in its context are hidden, whichever of the
-    files `names` they come from.
-    """
-    known = set[str]()
-    for name in names:
-        known |= redact.secrets(_text(folder / name))
-    out: list[str] = []
-    for path in sorted(texts):
-        before = redact.redact(_text(folder / path), known).splitlines(keepends=True)
-        after = redact.redact(texts[path], known).splitlines(keepends=True)
-        out += difflib.unified_diff(before, after, f"a/{path}", f"b/{path}")
-    no_end = "\n\\ No newline at end of file\n"
-    return "".join(line if line.endswith("\n") else line + no_end for line in out)
-
-
-def _text(path: Path) -> str:
-    return path.read_bytes().decode("utf-8", "surrogateescape")
-
-
-_TEMPS = {"stack.new", "stack.old"} | {f".{name}.new" for name in OURS}
-
-
-def _put(path: Path, data: bytes) -> None:
-    new = path.with_name(f".{path.name}.new")
-    new.write_bytes(data)
-    new.replace(path)
 
 
 def _refuse(text: str, hint: str = "choose another one") -> NoReturn:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hasim.metrics_resources import window_means
 from hasim.model import Stack
 from hasim.report import charts_data, style
 from hasim.report.charts_data import Picture
@@ -60,47 +59,6 @@ def draw(found: Picture) -> Figure:
     panels[-1].set_xlim(found.start_s, found.end_s)
     words = "; shaded: from the fault to its repair" if faults else ""
     panels[-1].set_xlabel(f"seconds since the load began{words}")
-    return figure
-
-
-@style.used()
-def resource_figure(traces: Sequence[Trace], stack: Stack) -> Figure:
-    """CPU and memory of every service, as shares of its limits (of its hosts without any).
-
-    The busiest services, and of each the busiest container, in the first replication that ran.
-    """
-    ran = [t for t in traces if not t.void and len(t.per_second.get("cpu_s", ()))]
-    if not ran:
-        return empty("nothing ran")
-    trace = ran[0]
-    figure, (cpu, memory) = _panels([1.8, 1.8], left=0.6, right=1.9)
-    limits = instance_limits(stack)
-    services: dict[str, list[int]] = {}
-    for column, name in enumerate(trace.instances):
-        if name in limits:
-            services.setdefault(limits[name][0], []).append(column)
-    shares: dict[str, list[np.ndarray]] = {}
-    for service, columns in services.items():
-        cores = np.array([limits[trace.instances[c]][1] for c in columns])
-        sizes = np.array([limits[trace.instances[c]][2] for c in columns])
-        used_cpu = window_means(trace.per_second["cpu_s"][:, columns], 5) / cores
-        used_memory = trace.per_second["rss_bytes"][:, columns] / sizes
-        shares[service] = [100 * used_cpu.max(axis=1), 100 * used_memory.max(axis=1)]
-    busiest = sorted(shares, key=lambda s: (-max(x.max() for x in shares[s]), s))
-    hues = style.colours(busiest[: len(style.CYCLE)])
-    for which, ax in enumerate((cpu, memory)):
-        style.shade_faults(ax, trace.faults, trace.duration_s)
-        for service, hue in hues.items():
-            share = shares[service][which]
-            t = np.arange(len(share)) * (trace.duration_s / len(share))
-            ax.plot(t, share, color=hue, label=service)
-        ax.axhline(100, color=style.INK, lw=0.8, ls="--")
-        ax.set_ylim(0, None)
-    cpu.set_title("CPU, % of the limit (busiest container, means over 5 s)")
-    memory.set_title("memory, % of the limit (largest container)")
-    cpu.legend(loc="upper left", bbox_to_anchor=(1.0, 1.05))
-    memory.set_xlabel("seconds since the load began")
-    memory.set_xlim(0, trace.duration_s)
     return figure
 
 

@@ -100,26 +100,28 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def put_in_place(new: Path, folder: Path) -> None:
-    """The folder `new`, beside `folder`, takes its place; the old one becomes `.prev`.
+def put_in_place(new: Path, folder: Path, keep: bool = True) -> None:
+    """The folder `new`, beside `folder`, takes its place. keep: the old one becomes `.prev`.
 
-    On Linux the two change places in one step; elsewhere there is an instant with `.prev` only.
+    On Linux the two change places in one step; elsewhere there is an instant without it.
     """
-    previous = folder.with_name(folder.name + ".prev")
+    previous = folder.with_name(f"{folder.name}.prev") if keep else new.with_name(f"{new.name}-old")
     if not folder.exists():
         new.rename(folder)
         return
     if _exchange(new, folder):
         _discard(previous)
         new.rename(previous)  # it is the old one now
-        return
-    _discard(previous)
-    folder.rename(previous)
-    try:
-        new.rename(folder)
-    except OSError:
-        previous.rename(folder)
-        raise
+    else:
+        _discard(previous)
+        folder.rename(previous)
+        try:
+            new.rename(folder)
+        except OSError:
+            previous.rename(folder)
+            raise
+    if not keep:
+        _discard(previous)
 
 
 def put_file(path: Path, data: bytes) -> None:

@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from hasim.errors import InputError, SimulationBug
-from hasim.export.diff import changes
 from hasim.export.files import gather
 from hasim.export.writer import _write_own, moved, read_back
 from hasim.model import Knob, Stack
+from hasim.report.diff import changes
 from hasim.source import Patch
 from hasim.stack import knobs_named, load, patch_of, patched, with_settings
 

@@ -19,8 +19,8 @@ from deploys import ROOT, deploy_of
 from hasim.errors import InputError, Refused, SimulationBug
 from hasim.export import evidence, gate, validators, writer
 from hasim.export.base import Artefact, Check
-from hasim.export.diff import changes, secrets_of
 from hasim.export.files import gather
+from hasim.report.diff import changes, secrets_of
 from hasim.report.seal import hashes
 from hasim.stack import load
 

@@ -166,10 +166,3 @@ def test_nothing_ran_and_names_with_dollars() -> None:
     fault = FaultSpan("pause", "a$b$", 100.0, math.nan, -5)
     named = charts.scenario_figure([replace(trace(), faults=(fault,))], stack())
     assert "a$b$" in style.svg(named)
-
-
-def test_resources_are_drawn_in_the_services_own_colours() -> None:
-    figure = charts.resource_figure([trace()], stack())
-    lines = {line.get_label(): line for line in figure.axes[0].lines}
-    assert lines["gw"].get_ydata()[0] == pytest.approx(25.0)
-    assert lines["gw"].get_color() == style.colours(["gw", "lb"])["gw"]

@@ -1,4 +1,4 @@
-"""CHANGES.diff: what differs between the files as deployed now and as they shall be; no secrets."""
+"""What differs between two states of files, as a unified diff without secrets."""
 
 from __future__ import annotations
 
@@ -40,13 +40,22 @@ def changes(before: Mapping[str, str], after: Mapping[str, str]) -> Changes:
         old, new = before.get(path), after.get(path)
         if old == new:
             continue
-        names = (NOTHING if old is None else f"a/{path}", NOTHING if new is None else f"b/{path}")
-        lines = list(difflib.unified_diff(_lines(old or ""), _lines(new or ""), *names))
-        head, body = lines[:2], [_hidden(line, known) for line in lines[2:]]
-        out += [*head, *body]
+        lines = unified(path, old, new)
+        body = [_hidden(line, known) for line in lines[2:]]
+        out += [*lines[:2], *body]
         plus, minus = (sum(ln.startswith(sign) for ln in body) for sign in "+-")
         files.append((path, plus, minus))
     return Changes("".join(out), tuple(files))
+
+
+def unified(path: str, old: str | None, new: str | None) -> list[str]:
+    """The diff of one file, lines with their ends; None: there is no such file on that side."""
+    names = (NOTHING if old is None else f"a/{path}", NOTHING if new is None else f"b/{path}")
+    out = []
+    for line in difflib.unified_diff(_lines(old or ""), _lines(new or ""), *names):
+        whole = line.endswith("\n")
+        out += [line] if whole else [f"{line}\n", "\\ No newline at end of file\n"]
+    return out
 
 
 def secrets_of(*texts: Mapping[str, str]) -> frozenset[str]:
@@ -57,12 +66,10 @@ def secrets_of(*texts: Mapping[str, str]) -> frozenset[str]:
 
 
 def _hidden(line: str, known: frozenset[str]) -> str:
-    """A line of a hunk without secrets; one without a newline says so, as diff does."""
-    whole = line.endswith("\n")
-    body = line[:-1] if whole else line
-    if not body.startswith("@@"):
-        body = body[:1] + redact.redact(body[1:], known)
-    return f"{body}\n" if whole else f"{body}\n\\ No newline at end of file\n"
+    """A line of a hunk without secrets."""
+    if line.startswith(("@@", "\\")):
+        return line
+    return f"{line[:1]}{redact.redact(line[1:-1], known)}\n"
 
 
 def _lines(text: str) -> list[str]:
