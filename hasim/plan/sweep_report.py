@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json as json_
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,10 @@ import hasim
 from hasim.plan.sensitivity import Change
 from hasim.plan.sweep import Candidate, SweepResult
 from hasim.plan.sweep_desk import named, short_names
+from hasim.report.json_ import dumps, number
+from hasim.report.markdown import cell, table
 from hasim.report.numbers import dimension, show
+from hasim.report.text import columns
 from hasim.scenario import Objective
 from hasim.stats import Estimate, Paired
 
@@ -40,11 +42,7 @@ def text(result: SweepResult) -> str:
     for part in parts(result):
         out.append(part.title)
         out += [f"  {line}" for line in part.lines]
-        widths = [max(map(len, column)) for column in zip(*part.table, strict=True)]
-        for row in part.table:
-            cells = zip(row, widths, strict=True)
-            out.append("  " + "  ".join(c.ljust(w) for c, w in cells).rstrip())
-        out.append("")
+        out += [*columns(part.table, "  "), ""]
     return "\n".join(out)
 
 
@@ -53,11 +51,10 @@ def markdown(result: SweepResult) -> str:
     out = [f"# {_head(result)}", ""]
     for part in parts(result):
         out += [f"## {part.title}", ""]
-        out += [f"- {line}" for line in part.lines] + [""] * bool(part.lines)
-        for i, row in enumerate(part.table):
-            out.append("| " + " | ".join(c.replace("|", "\\|") or " " for c in row) + " |")
-            out += ["|---" * len(row) + "|"] * (i == 0)
-        out += [""] * bool(part.table)
+        out += [f"- {cell(line)}" for line in part.lines] + [""] * bool(part.lines)
+        if part.table:
+            heads, *rows = ([cell(c) for c in row] for row in part.table)
+            out += [*table(heads, rows), ""]
     return "\n".join(out)
 
 
@@ -101,7 +98,7 @@ def json(result: SweepResult) -> str:
         "nearest": _candidate(result.nearest) if result.nearest else None,
         "candidates": [_candidate(c) for c in result.candidates],
     }
-    return json_.dumps(made, indent=1, ensure_ascii=False) + "\n"
+    return dumps(made)
 
 
 def candidates_csv(result: SweepResult) -> str:
@@ -281,20 +278,16 @@ def _digits(value: float) -> str:
     return f"{value:.6g}"
 
 
-def _number(value: float) -> float | None:
-    return float(f"{value:.9g}") if math.isfinite(value) else None
-
-
 def _estimate(e: Estimate) -> dict[str, Any]:
-    return {"mean": _number(e.mean), "low": _number(e.low), "high": _number(e.high), "n": e.n}
+    return {"mean": number(e.mean), "low": number(e.low), "high": number(e.high), "n": e.n}
 
 
 def _paired(p: Paired) -> dict[str, Any]:
     return {
-        "difference": _number(p.difference),
-        "low": _number(p.low),
-        "high": _number(p.high),
-        "correlation": _number(p.correlation),
+        "difference": number(p.difference),
+        "low": number(p.low),
+        "high": number(p.high),
+        "correlation": number(p.correlation),
         "n": p.n,
     }
 
@@ -305,7 +298,7 @@ def _candidate(c: Candidate) -> dict[str, Any]:
         "passed": c.passed,
         "replications": c.replications,
         "objectives": {k: _estimate(e) for k, e in c.objectives.items()},
-        "screened": {k: _number(v) for k, v in c.screened.items()},
+        "screened": {k: number(v) for k, v in c.screened.items()},
         "failing": {k: list(v) for k, v in c.failing.items()},
         "dropped": c.dropped,
     }
