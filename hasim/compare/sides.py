@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,13 +11,12 @@ from typing import Any
 from hasim.errors import Finding, InputError
 from hasim.model import Stack
 from hasim.report.json_ import SCHEMA, document
-from hasim.report.runfolder import inside
+from hasim.report.runfolder import REPLICATIONS, inside, read_measures
 from hasim.report.seal import SUMS, broken
 from hasim.stack import load_lenient
 from hasim.verdict import Verdict
-from hasim.verdict_measure import Measured, from_json
+from hasim.verdict_measure import Measured
 
-REPLICATIONS = "replications.jsonl.gz"
 TOP = ("hasim", "seed", "inputs", "scenarios")  # keys of verdict.json
 
 
@@ -61,7 +59,7 @@ def read_run(folder: Path) -> Side:
         if copy.is_file():
             files[name] = copy.read_bytes().decode("utf-8", "surrogateescape")
     notes = []
-    measured = _replications(folder / REPLICATIONS)
+    measured = _replications(folder)
     if not measured and verdict["scenarios"]:
         notes.append(f"{folder}: no {REPLICATIONS}, so differences come from two intervals")
     if (folder / SUMS).is_file() and (changed := broken(folder)):
@@ -100,17 +98,13 @@ def _foreign(folder: Path, why: str) -> InputError:
     return InputError([Finding("error", "HA104", text, None, hint)])
 
 
-def _replications(path: Path) -> dict[str, dict[int, Measured]]:
+def _replications(folder: Path) -> dict[str, dict[int, Measured]]:
     """scenario -> replication -> numbers; empty if the file is not there or not whole."""
-    out: dict[str, dict[int, Measured]] = {}
     try:
-        for line in gzip.decompress(path.read_bytes()).decode().splitlines():
-            name, fields = json.loads(line)
-            measured = from_json(fields)
-            out.setdefault(name, {})[measured.replication] = measured
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        found = read_measures(folder / REPLICATIONS)
+    except ValueError:
         return {}
-    return out
+    return {name: {m.replication: m for m in runs} for name, runs in found.items()}
 
 
 def of_stack(

@@ -7,7 +7,6 @@ the replications whose replays the folder holds are simulated again: same bytes 
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -22,21 +21,18 @@ from hasim.export.verdict_form import VerdictForm, read_verdict
 from hasim.project import Project, inputs, open_project, scenario_file
 from hasim.read.scenarios import select
 from hasim.report import json_, redact
-from hasim.report.runfolder import replay_files
+from hasim.report.runfolder import MOST_BYTES, REPLICATIONS, read_measures, replay_files
 from hasim.report.seal import broken, code_hash, differences
 from hasim.runner import make_tasks
 from hasim.sim.run import default_jobs
 from hasim.verdict import ScenarioVerdict, decide
-from hasim.verdict_measure import Measured, from_json, to_json
+from hasim.verdict_measure import Measured, to_json
 from hasim.workers import Pool, Task, replay, warm
 
 Say = Callable[[str], None]
 # with several reasons the first of these is the exit code (design.md section 5)
 ORDER = (Exit.BUG, Exit.INPUT, Exit.BUDGET, Exit.REFUSED, Exit.UNDECIDED)
 SHOWN = 5  # names in one message
-# of a file that somebody hands in; those of hasim are a hundredth of it
-MOST_BYTES = 1 << 28
-MOST_LINE_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +209,9 @@ def _replayed(
     secrets = redact.redact_all({path: text for path, text, _ in inputs(project)})[1]
     warm(lambda text: None)
     try:
-        known = _measured(folder)
+        known = read_measures(folder / REPLICATIONS)
     except ValueError as error:
-        known, wrong = {}, [f"replications.jsonl.gz ({error})"]
+        known, wrong = {}, [f"{REPLICATIONS} ({error})"]
     seen = 0
     with Pool(tasks, jobs or default_jobs()) as pool:
         works = []
@@ -223,7 +219,7 @@ def _replayed(
             mine = known.get(task.scenario.name, [])
             verdict = _decided(task, mine)
             if verdict is None:
-                wrong.append(f"replications.jsonl.gz: {task.scenario.name}")
+                wrong.append(f"{REPLICATIONS}: {task.scenario.name}")
                 continue
             again = sorted({0, verdict.worst})
             works.append((task, mine, verdict, pool.submit(replay, i, again, verdict.worst)))
@@ -257,27 +253,10 @@ def _decided(task: Task, measured: Sequence[Measured]) -> ScenarioVerdict | None
         return None
 
 
-def _measured(folder: Path) -> dict[str, list[Measured]]:
-    """The numbers of every replication by scenario. ValueError if they cannot be read."""
-    out: dict[str, list[Measured]] = {}
-    try:
-        with gzip.open(folder / "replications.jsonl.gz", "rt", encoding="utf-8") as lines:
-            size = 0
-            while line := lines.readline(MOST_LINE_BYTES):
-                size += len(line)
-                if len(line) == MOST_LINE_BYTES or size > MOST_BYTES:
-                    raise ValueError  # gzip packs a thousand to one
-                name, fields = json.loads(line)
-                out.setdefault(name, []).append(from_json(fields))
-    except (OSError, EOFError, TypeError, KeyError, AttributeError, ValueError) as error:
-        raise ValueError(type(error).__name__) from error
-    return out
-
-
 def _differs(folder: Path, task: Task, said: Measured, found: Measured) -> list[str]:
     if json.dumps(to_json(said)) == json.dumps(to_json(found)):
         return []
-    return [f"replications.jsonl.gz: {task.scenario.name}, replication {found.replication}"]
+    return [f"{REPLICATIONS}: {task.scenario.name}, replication {found.replication}"]
 
 
 def _bytes(path: Path) -> bytes:

@@ -16,7 +16,13 @@ from hasim.report.exhibits import Exhibit, exhibit
 from hasim.report.seal import fresh, put_in_place, seal
 from hasim.sim.trace import Trace
 from hasim.verdict import ScenarioVerdict, Verdict
-from hasim.verdict_measure import to_json
+from hasim.verdict_measure import Measured, from_json, to_json
+
+REPLICATIONS = "replications.jsonl.gz"
+MOST_BYTES, MOST_LINE_BYTES = (
+    1 << 28,
+    1 << 24,
+)  # of what somebody hands in; ours are small
 
 
 class RunFolder:
@@ -69,7 +75,7 @@ class RunFolder:
     def finish(self, verdict: Verdict) -> None:
         """Write what belongs to the run as a whole; leaving the `with` block then renames."""
         self._text("verdict.json", json_.render(verdict))
-        self._bytes("replications.jsonl.gz", measures(verdict))
+        self._bytes(REPLICATIONS, measures(verdict))
         self._text("junit.xml", junit.render(verdict))
         page = html.render(verdict, self._exhibits, self.copies, self.secrets)
         self._text("report.html", page, scrubbed=True)
@@ -109,6 +115,23 @@ def measures(verdict: Verdict) -> bytes:
     """replications.jsonl.gz: [scenario, numbers] of every replication, one a line."""
     lines = [json.dumps([s.name, to_json(m)]) for s in verdict.scenarios for m in s.measured]
     return gzip.compress("".join(f"{ln}\n" for ln in lines).encode(), compresslevel=9, mtime=0)
+
+
+def read_measures(path: Path) -> dict[str, list[Measured]]:
+    """The numbers of a replications.jsonl.gz by scenario. ValueError if they cannot be read."""
+    out: dict[str, list[Measured]] = {}
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            size = 0
+            while line := lines.readline(MOST_LINE_BYTES):
+                size += len(line)
+                if len(line) == MOST_LINE_BYTES or size > MOST_BYTES:
+                    raise ValueError  # gzip packs a thousand to one
+                name, fields = json.loads(line)
+                out.setdefault(name, []).append(from_json(fields))
+    except (OSError, EOFError, TypeError, KeyError, AttributeError, ValueError) as error:
+        raise ValueError(type(error).__name__) from error
+    return out
 
 
 def marks(trace: Trace, whole: bool, secrets: Collection[str]) -> list[Sequence[Any]]:

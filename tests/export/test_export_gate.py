@@ -17,6 +17,7 @@ from hasim.cli import app
 from hasim.errors import InputError, Refused
 from hasim.export import gate
 from hasim.project import open_project
+from hasim.report import runfolder
 from hasim.report.seal import seal
 from hasim.runner import run
 
@@ -225,7 +226,7 @@ def test_a_gap_whose_day_is_over_excuses_nothing(place: Path) -> None:
 def test_numbers_that_unpack_to_more_than_memory_holds(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "MOST_LINE_BYTES", 1 << 12)
+    monkeypatch.setattr(runfolder, "MOST_LINE_BYTES", 1 << 12)
     (RUN / "replications.jsonl.gz").write_bytes(gzip.compress(b'["' + b"a" * (1 << 13)))
     seal(RUN)
     assert "replications.jsonl.gz (ValueError)" in str(refused())
