@@ -28,6 +28,23 @@ def dynamic_changes(
     return [*edits, *gone], old != new, [key for key in moved if _restarts(key)]
 
 
+# A standby refuses to start with less of these than its primary had (manual, 27.4.3), so Patroni
+# keeps the old value there until the leader runs with the new one.
+_BOUND = ("max_connections", "max_prepared_transactions", "max_locks_per_transaction",
+          "max_wal_senders", "max_worker_processes")  # fmt: skip
+
+
+def shrunk(before: Mapping[str, str], after: Mapping[str, str], path: str) -> list[str]:
+    """Parameters that got smaller and that the leader must have before its standbys."""
+    old, new = (dict(_flat(_yaml(texts.get(path, "")))) for texts in (before, after))
+    found = []
+    for key, value in new.items():
+        was, name = old.get(key, ""), key.rpartition(".")[2]
+        if name in _BOUND and was.isdigit() and value.isdigit() and int(value) < int(was):
+            found.append(name)
+    return found
+
+
 def _restarts(key: str) -> bool:
     """A parameter that hasim does not know may be one of those."""
     if key == "postgresql.listen":

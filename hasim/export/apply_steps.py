@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hasim.export.apply_patroni import dynamic_changes
+from hasim.export.apply_patroni import dynamic_changes, shrunk
 from hasim.export.apply_stack import Behind, HostView, Unit, behind, meaning, sha, views
 from hasim.export.base import Deploy
 from hasim.model import Knob
@@ -324,6 +324,11 @@ class _Host:
             )  # fmt: skip
         else:
             yield self.files(f"{name}: its file says the same", paths)
+        if less := shrunk(self.deploy.before, self.deploy.texts, paths[0]):
+            self.work.notes.append(
+                f"{', '.join(less)} got smaller: standbys take that only after a leader has. When "
+                f"all hosts are done: `patronictl restart --pending {unit.instance.config.scope}`"
+            )
         if restarts:
             who = self._patroni(unit, config)
             if len([u for v in self.work.hosts for u in v.of_kind("patroni")]) > 1:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hasim.components.prometheus import lint
 from hasim.export.base import Box, Check, Deploy
 from hasim.scenario import Fault, Scenario
 from hasim.targets import LEADS, resolve
@@ -187,10 +188,13 @@ def _alerts(proof: Proof) -> tuple[bool, str]:
     missing = proof.validated("promtool")
     if missing:
         return False, missing
+    dead = [f.message for f in lint.findings(proof.deploy.stack) if f.code in lint.DEAD]
+    if dead:
+        return False, f"promtool accepts the rules, but {'; '.join(dead)}"
     stand_in = [i.name for i in found if not i.image]
     if stand_in:
         return False, f"{len(rules)} rules, but no container runs Prometheus"
-    return True, f"{', '.join(rules)}; promtool accepts them"
+    return True, f"{', '.join(rules)}; promtool accepts them, and exporters show what they ask for"
 
 
 def _rolling(proof: Proof) -> tuple[bool, str]:
@@ -203,7 +207,7 @@ def _rolling(proof: Proof) -> tuple[bool, str]:
         return False, "no passed scenario updates a service (do: rolling-update)"
     if not bad:
         return False, f"{proof.cite(good)} passed; no passed scenario updates to a bad image"
-    return True, f"good image: {proof.cite(good)}; bad image: {proof.cite(bad)}"
+    return True, f"simulated: good image: {proof.cite(good)}; bad image: {proof.cite(bad)}"
 
 
 def _chaos(proof: Proof) -> tuple[bool, str]:
@@ -226,7 +230,8 @@ def _load(proof: Proof) -> tuple[bool, str]:
     if not lost:
         return False, f"{proof.cite(calm)} passed; no scenario with a fault passed under load"
     peak = max(level for s in calm for _, level in s.load.stages)
-    return True, f"simulated, up to {peak:g} at once or per time unit: {proof.cite(calm)}"
+    shown = f"simulated, up to {peak:g} at once or per time unit: {proof.cite(calm)}"
+    return True, f"{shown}; with a fault: {proof.cite(lost)}"
 
 
 def _backup(proof: Proof) -> tuple[bool, str]:

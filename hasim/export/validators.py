@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hasim.export.base import Check, Deploy
 from hasim.export.validators_jobs import Job, judge
-from hasim.export.validators_list import jobs
+from hasim.export.validators_list import jobs, without_dry_run
 from hasim.export.validators_readback import read_back
 
 THREADS = 2
@@ -31,7 +31,7 @@ def run(folder: Path, deploy: Deploy) -> list[Check]:
         read = read_back(copy, deploy)
         wanted = list(jobs(copy, deploy))
         with ThreadPoolExecutor(THREADS) as pool:
-            return [*read, *_once(wanted, copy, pool)]
+            return [*read, *_once(wanted, copy, pool), *without_dry_run(copy, deploy)]
 
 
 def _once(wanted: list[Job], copy: Path, pool: ThreadPoolExecutor) -> Iterable[Check]:

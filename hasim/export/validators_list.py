@@ -13,8 +13,8 @@ from typing import Any
 from hasim.components.prometheus.config import Config
 from hasim.export.artefacts import alerts, k6
 from hasim.export.artefacts.compose import projects, variables
-from hasim.export.base import Deploy
-from hasim.export.validators_jobs import Job, ask, program
+from hasim.export.base import Check, Deploy
+from hasim.export.validators_jobs import ABSENT, Job, ask, program
 from hasim.folder import COMPOSE
 from hasim.read.yaml12 import parse
 from hasim.source import Patch, Span, apply_patches
@@ -122,6 +122,23 @@ def _others(copy: Path, files: list[str], deploy: Deploy) -> Iterator[Job]:
     if k6.PATH in files:
         yield Job(k6.PATH, "k6 inspect", ("k6", "inspect", "{file}"))
     yield from _scripts(copy, files, deploy)
+
+
+# Daemons that read their file only to serve with it. No option makes them installed.
+_SERVES = {"redis": "redis-server", "sentinel": "redis-sentinel", "etcd": "etcd"}
+NO_DRY_RUN = "it has no dry run; hasim's tests start it with files that are made like this one"
+
+
+def without_dry_run(copy: Path, deploy: Deploy) -> Iterator[Check]:
+    """The files that no program judges without running with them: they are not validated."""
+    files = sorted(p.relative_to(copy).as_posix() for p in copy.rglob("*") if p.is_file())
+    for kind, program_ in _SERVES.items():
+        names = [i.name for i in deploy.stack.instances if i.kind == kind]
+        made = rf"hosts/[^/]+/(?:{'|'.join(map(re.escape, names))})/(?:redis|sentinel)\.conf"
+        own = [place for path in _read_by(kind, deploy) for place in _places(files, path)]
+        more = [f for f in files if names and re.fullmatch(made, f)]
+        for place in dict.fromkeys([*own, *more]):
+            yield Check(place, program_, ABSENT, NO_DRY_RUN)
 
 
 # What --validate-config says of ports of this machine, which are not those of the host.

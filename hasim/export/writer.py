@@ -14,6 +14,7 @@ from hasim.export.base import Artefact, Box, Check, Deploy
 from hasim.export.files import gather
 from hasim.export.limits import read as read_limits
 from hasim.export.limits import resized, run_again
+from hasim.export.validators_list import NO_DRY_RUN
 from hasim.model import Knob, Stack
 from hasim.project import scenario_file
 from hasim.report import html, redact
@@ -168,7 +169,9 @@ def _rollout(deploy: Deploy, jobs: int, say: Say) -> Mapping[str, Any]:
 
 
 def _validated(run_folder: Path, checks: Sequence[Check], required: bool) -> None:
-    """Refused if a validator said no (99), or is absent and was required (3)."""
+    """Refused if a validator said no (99), or is absent and was required (3). What has no dry run
+    cannot be required.
+    """
     reasons = [
         gate.Reason(
             "not valid",
@@ -179,7 +182,7 @@ def _validated(run_folder: Path, checks: Sequence[Check], required: bool) -> Non
         for c in checks
         if c.status == "failed"
     ]
-    absent = [c for c in checks if c.status == "not validated"]
+    absent = [c for c in checks if c.status == "not validated" and c.detail != NO_DRY_RUN]
     if required and absent:
         names = ", ".join(sorted({f"{c.artefact} ({c.tool})" for c in absent}))
         mend = "install the programs, or export without --require-validators"

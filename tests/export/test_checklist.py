@@ -113,6 +113,19 @@ def test_the_guide_has_too_little_of_some_things() -> None:
     assert not box(guide, "health check endpoints").ticked or box(guide, "HAProxy configured")
 
 
+def test_rules_that_can_never_fire_leave_the_box_open(good: Deploy) -> None:
+    """MO-1, MO-2: promtool accepts names that no exporter shows."""
+    guide = deploy_of("story-portal-guide-bootable").stack
+    rules = next(i for i in guide.instances if i.kind == "prometheus").config.groups
+    instances = tuple(
+        replace(i, config=replace(i.config, groups=rules)) if i.kind == "prometheus" else i
+        for i in good.stack.instances
+    )
+    said = box(replace(good, stack=replace(good.stack, instances=instances)), "alerts")
+    assert not said.ticked
+    assert "LoadBalancerUnhealthy can never fire" in said.proof
+
+
 def test_a_server_without_a_check_opens_the_first_box(good: Deploy) -> None:
     balancer = good.stack.balancers[0]
     backend = balancer.backends[0]

@@ -20,6 +20,7 @@ from hasim.errors import InputError, Refused, SimulationBug
 from hasim.export import evidence, gate, validators, writer
 from hasim.export.base import Artefact, Check
 from hasim.export.files import gather
+from hasim.export.validators_list import NO_DRY_RUN
 from hasim.report.diff import changes, secrets_of
 from hasim.report.seal import hashes
 from hasim.stack import load
@@ -119,6 +120,9 @@ def test_a_refusal_of_a_validator_leaves_the_old_folder(
     export()
     said = json.loads((OUT / "EVIDENCE.json").read_text())
     assert said["validators"][0]["status"] == "not validated"
+    serves = Check("stack/redis.conf", "redis-server", "not validated", NO_DRY_RUN)
+    monkeypatch.setattr(validators, "run", lambda folder, deploy: [serves])
+    export(require_validators=True)  # nobody can install what is not there
 
 
 def test_what_is_no_export_is_left_alone(place: Path) -> None:

@@ -125,6 +125,14 @@ def test_a_parameter_that_a_reload_takes_restarts_nothing(tmp_path: Path) -> Non
     assert {step.verb for step in plan(deploy).all} == {"patroni_dcs", "files"}
 
 
+def test_a_parameter_that_got_smaller_reaches_the_standbys_last(tmp_path: Path) -> None:
+    edit = ("max_connections: 100", "max_connections: 90")
+    deploy = edited(tmp_path / "new", {f"patroni/pg-{n}.yml": edit for n in (1, 2, 3)})
+    (note,) = plan(deploy).notes
+    assert note.startswith("max_connections got smaller")
+    assert "`patronictl restart --pending story-portal`" in note
+
+
 def test_what_is_not_simulated_is_never_free(tmp_path: Path) -> None:
     name = "docker-compose.host-c.yml"
     text = texts_of(ROOT / "models/story-portal")[name]

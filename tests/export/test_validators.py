@@ -12,7 +12,7 @@ from deploys import deploy_of, written
 from hasim.export import artefacts, validators, validators_jobs
 from hasim.export.base import Deploy
 from hasim.export.validators_jobs import program
-from hasim.export.validators_list import jobs
+from hasim.export.validators_list import NO_DRY_RUN, jobs
 
 PORTAL = "story-portal"
 
@@ -91,7 +91,22 @@ def test_without_the_programs_nothing_is_validated(
     checks = [c for c in validators.run(exported, portal) if c.tool != "hasim load"]
     assert checks
     assert {c.status for c in checks} == {"not validated"}
-    assert {c.detail.partition(":")[0] for c in checks} == {"not installed here"}
+    said = {c.detail.partition(":")[0] for c in checks}
+    assert said == {"not installed here", NO_DRY_RUN}
+
+
+def test_what_no_program_judges_is_said_to_be_not_validated(portal: Deploy, exported: Path) -> None:
+    checks = validators.run(exported, portal)
+    files = {c.artefact: c.tool for c in checks if c.detail == NO_DRY_RUN}
+    assert files["hosts/host-a/redis/redis-1/redis.conf"] == "redis-server"
+    assert files["hosts/host-b/sentinel/sentinel-2/redis-sentinel.conf"] == "redis-sentinel"
+    assert files["stack/etcd/etcd-3.yml"] == "etcd"
+    assert {c.status for c in checks if c.artefact in files} == {"not validated"}
+    # every configuration file of a host is judged, or said not to be
+    hosts = exported / "hosts"
+    there = {p.relative_to(exported).as_posix() for p in hosts.rglob("*") if p.is_file()}
+    silent = there - {c.artefact for c in checks}
+    assert {Path(f).name for f in silent} == {".env.example"}
 
 
 def _stub(folder: Path, name: str, text: str) -> None:

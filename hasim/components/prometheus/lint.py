@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hasim.model import Instance, Stack
 
 NEVER, NOTHING, UNWATCHED, AT_ONCE, EXPORTER = "HA210", "HA211", "HA212", "HA213", "HA214"
+DEAD = (NEVER, NOTHING)  # a rule that tells of nothing, or of everything
 
 
 def findings(stack: Stack) -> Iterator[Finding]:

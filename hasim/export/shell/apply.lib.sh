@@ -498,6 +498,7 @@ apply_patroni_hand_over() {  # CONTAINER CONFIG-INSIDE SCOPE MEMBER [pending]: t
   if [ "$DRY" = 0 ] && follows "$1" "$2" "$4"; then say "  is a replica"; return 0; fi
   if [ -n "${5:-}" ] && ! pending "$1" "$2" "$4"; then say "  no restart is pending"; return 0; fi
   does switchover "$@"
+  NOT_PENDING=$4  # who hands over starts again
   wait_for "$4 is a replica" follows "$1" "$2" "$4"
   wait_for "the cluster of $1 has a leader and all members run" patroni_well "$1" "$2"
 }
@@ -507,6 +508,7 @@ apply_patroni_restart() {  # CONTAINER CONFIG-INSIDE SCOPE MEMBER: only where a 
   if ! pending "$1" "$2" "$4"; then say "  no restart is pending"; return 0; fi
   does patroni "$1" "$2" restart --force --pending "$3" "$4" </dev/null
   wait_for "the cluster of $1 has a leader and all members run" patroni_well "$1" "$2"
+  if [ "$DRY" = 0 ] && awaits_restart "$1" "$2" "$4"; then say "  still waits for a restart: see ROLLOUT.md, By hand"; fi
 }
 undo_patroni_restart() { apply_patroni_restart "$@"; }
 
