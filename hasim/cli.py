@@ -83,7 +83,7 @@ StackDir = Annotated[
     Path | None, typer.Option("--stack", metavar="DIR", help="Another folder of config files.")
 ]
 Out = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Run folder; by default out/<scenarios>.")
+    Path | None, typer.Option(metavar="DIR", help="Run folder; by default out/[<folder>-]<file>.")
 ]
 Seed = Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="Root seed.")]
 Jobs = Annotated[
@@ -168,7 +168,7 @@ def sweep(
     seed: Seed = None,
     jobs: Jobs = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder; by default out/<scenarios>-<name>.")
+        Path | None, typer.Option(metavar="DIR", help="By default out/[<folder>-]<file>-<name>.")
     ] = None,
     format_: Formats = None,
     fresh: Fresh = False,
@@ -193,7 +193,7 @@ def capacity(
     seed: Seed = None,
     jobs: Jobs = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder; by default out/<scenarios>-<name>.")
+        Path | None, typer.Option(metavar="DIR", help="By default out/[<folder>-]<file>-<name>.")
     ] = None,
     format_: Formats = None,
     fresh: Fresh = False,

@@ -49,9 +49,19 @@ def options(
     no_color: bool,
 ) -> Options:
     """The options with their defaults; exit 2 for an unknown format."""
-    out = out or Path("out") / f"{scenarios.stem}-{name}"
+    out = out or default_folder(scenarios, name)
     made = outputs(formats)
     return Options(scenarios, name, stack, seed, jobs or 0, out, made, fresh, quiet, no_color)
+
+
+def default_folder(scenarios: Path, name: str = "") -> Path:
+    """out/ and the names of the scenario file, of its folder if it is elsewhere, and of the plan.
+
+    With the folder's name the scenarios.yaml of two stacks do not replace each other's results.
+    """
+    home = scenarios.resolve().parent
+    names = ["" if home == Path.cwd() else home.name, scenarios.stem, name]
+    return Path("out") / "-".join(filter(None, names))
 
 
 def journal(options: Options) -> Path:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hasim.cli_exit import check_stopped, say, usage
-from hasim.cli_plan import outputs, write
+from hasim.cli_plan import default_folder, outputs, write
 from hasim.errors import Exit, InputError, SimulationBug
 from hasim.project import Project, open_project
 from hasim.runner import Progress
@@ -65,7 +65,7 @@ class Options:
     @property
     def folder(self) -> Path:
         """The run folder: --out, or out/ and the name of the scenario file."""
-        return self.out or Path("out") / self.scenarios.stem
+        return self.out or default_folder(self.scenarios)
 
 
 def run(options: Options) -> Exit:

@@ -87,6 +87,18 @@ def test_exit_code_of_a_verdict(here: Path, body: str, code: int, verdict: str |
     assert verdict in (None, found["scenarios"][0]["verdict"])
 
 
+def test_the_run_of_another_folder_has_its_own_place(here: Path) -> None:
+    run(code=0, body=PASS)
+    mine = (here / "out/scenarios/verdict.json").read_bytes()
+    shutil.copy("scenarios.yaml", "stack/scenarios.yaml")
+    text = Path("stack/scenarios.yaml").read_text().replace("stack: stack", "stack: .")
+    Path("stack/scenarios.yaml").write_text(text)
+    hasim_("run", "stack/scenarios.yaml", "--jobs", "1", code=0)
+    assert (here / "out/stack-scenarios/verdict.json").is_file()
+    assert (here / "out/scenarios/verdict.json").read_bytes() == mine
+    assert not (here / "out/scenarios.prev").exists()
+
+
 def test_quick_is_provisional(here: Path) -> None:
     out, _ = run("--quick", code=3, body=PASS)
     assert "provisional" in out
