@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hasim.cli_exit import check_stopped, say, usage
 from hasim.errors import Exit, Refused
+from hasim.units import counted
 
 ASSUMED = 5  # so many assumed values are named, the others counted
 
@@ -88,7 +89,7 @@ def compare(folder: Path, deployed: Path | None) -> Exit:
         print(line)
     what = deployed or folder
     if found:
-        print(f"{what}: {len(found)} file{'s' if len(found) > 1 else ''} not as in the evidence")
+        print(f"{what}: {counted(len(found), 'file')} not as in the evidence")
         return Exit.DIFFERENCE
     print(f"{what}: every file is as in {folder / evidence.NAME}")
     return Exit.OK

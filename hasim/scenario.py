@@ -6,7 +6,7 @@ per replication from a named stream. No files and no simulation here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from hasim.model import ZERO, Dist
@@ -118,6 +118,12 @@ class Threshold:
     q: float = 0.0
 
 
+def metric_name(metric: str, tags: Iterable[tuple[str, str]]) -> str:
+    """A metric as budgets write it: `http_req_failed{window:fault}`."""
+    inner = ",".join(f"{k}:{v}" for k, v in tags)
+    return f"{metric}{{{inner}}}" if inner else metric
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """One row of a verdict: a metric with tags and one threshold."""
@@ -130,8 +136,7 @@ class Budget:
     @property
     def name(self) -> str:
         """The metric as written: `http_req_failed{window:fault}`."""
-        inner = ",".join(f"{k}:{v}" for k, v in self.tags)
-        return f"{self.metric}{{{inner}}}" if inner else self.metric
+        return metric_name(self.metric, self.tags)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hasim import stats
-from hasim.scenario import Budget, Threshold
+from hasim.scenario import Budget, Threshold, metric_name
 from hasim.source import Span
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
@@ -63,8 +63,7 @@ class Row:
     @property
     def name(self) -> str:
         """The metric as written: `http_req_failed{window:fault}`."""
-        inner = ",".join(f"{k}:{v}" for k, v in self.tags)
-        return f"{self.metric}{{{inner}}}" if inner else self.metric
+        return metric_name(self.metric, self.tags)
 
 
 def kind(metric: str, threshold: Threshold) -> str:

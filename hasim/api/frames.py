@@ -10,6 +10,7 @@ from hasim.errors import Finding
 from hasim.model import Assumption, Knob, Stack
 from hasim.report.numbers import status
 from hasim.report.tables import series_rows
+from hasim.scenario import metric_name
 from hasim.sim.trace import Trace
 from hasim.source import Default, Origin, Span
 from hasim.verdict import ScenarioVerdict
@@ -146,9 +147,7 @@ def metrics(of: ScenarioVerdict) -> DataFrame:
     """The standard numbers: metric, aggregate, mean, ci_low, ci_high, min, max, n."""
     rows = []
     for m in of.metrics:
-        tags = ",".join(f"{k}:{v}" for k, v in m.tags)
-        name = f"{m.metric}{{{tags}}}" if tags else m.metric
-        rows.append((name, m.aggregate, m.mean, *m.ci, m.min, m.max, m.n))
+        rows.append((metric_name(m.metric, m.tags), m.aggregate, m.mean, *m.ci, m.min, m.max, m.n))
     columns = ("metric", "aggregate", "mean", "ci_low", "ci_high", "min", "max", "n")
     return frame(columns, rows, ("aggregate",))
 

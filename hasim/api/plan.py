@@ -214,7 +214,7 @@ class Explanation:
         return walk_report.text(self.told).rstrip("\n")
 
     def _repr_html_(self) -> str:
-        return self.told._repr_html_()
+        return f"<pre>{draw.escape(repr(self))}</pre>"
 
 
 def explain(

@@ -130,8 +130,8 @@ def _cells(m: Move) -> tuple[str, ...]:
     words = dict.fromkeys(w for w in (m.verdict_before, m.verdict_after) if w)
     change = ends = ""
     if d := m.difference:
-        change = report.signed(d.mean, unit)
-        ends = f"[{report.signed(d.low, unit)}, {report.signed(d.high, unit)}]"
+        change = numbers.signed(d.mean, unit)
+        ends = f"[{numbers.signed(d.low, unit)}, {numbers.signed(d.high, unit)}]"
     return f"{m.name} {m.threshold}", *seen, change, ends, " → ".join(words)
 
 

@@ -118,18 +118,11 @@ def _difference(d: Difference | None, unit: str) -> str:
         return ""
     if d.mean == d.low == d.high == 0:
         return "unchanged"
-    ends = f"{signed(d.mean, unit)} [{signed(d.low, unit)}, {signed(d.high, unit)}]"
+    mean, low, high = (numbers.signed(x, unit) for x in (d.mean, d.low, d.high))
+    ends = f"{mean} [{low}, {high}]"
     if not d.paired:
         return f"{ends} unpaired"
     return ends + (f" r {d.correlation:.2f}" if not math.isnan(d.correlation) else "")
-
-
-def signed(value: float, unit: str) -> str:
-    """`+1.2s`, `-0.4%`."""
-    shown = numbers.show(value, unit)
-    if shown == "never":
-        shown = "inf"
-    return shown if shown.startswith("-") or value == 0 else f"+{shown}"
 
 
 def _cause(c: CauseChange) -> str:

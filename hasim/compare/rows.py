@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hasim.scenario import metric_name
 from hasim.source import Span
 
 
@@ -72,8 +73,7 @@ class Move:
     @property
     def name(self) -> str:
         """`http_req_failed{window:fault}`."""
-        inner = ",".join(f"{k}:{v}" for k, v in self.tags)
-        return f"{self.metric}{{{inner}}}" if inner else self.metric
+        return metric_name(self.metric, self.tags)
 
     @property
     def moved(self) -> bool:
@@ -129,10 +129,3 @@ class Comparison:
     def differs(self) -> bool:
         """Do files differ, or budgets beyond their interval?"""
         return bool(self.files) or any(s.moved for s in self.scenarios)
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        from hasim.compare.report import text
-
-        return f"<pre>{escape(text(self))}</pre>"

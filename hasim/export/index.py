@@ -9,6 +9,8 @@ from typing import Any
 from hasim.export import evidence
 from hasim.export.base import Artefact, Box, Check, Deploy
 from hasim.report.diff import Changes
+from hasim.scenario import metric_name
+from hasim.units import counted
 
 LAYOUT = (
     ("stack/", "your own files, as they were simulated"),
@@ -41,7 +43,7 @@ def readme(
     gaps = evidence.gaps(deploy)
     lines = [f"# {deploy.stack.name}: deployable files", ""]
     lines += [_passed(said, bool(gaps)), ""]
-    lines += [f"- known gap: {g}" for g in gap_lines(deploy)]
+    lines += [f"- known gap: {g}" for g in gap_texts(gaps)]
     assumed = evidence.assumptions(said)
     if assumed:
         lines += [f"- {len(assumed)} assumed values, listed in EVIDENCE.json; measure them first"]
@@ -68,22 +70,16 @@ def _passed(said: Mapping[str, Any], excused: bool) -> str:
     """What the run showed, in one sentence."""
     n = len(said["scenarios"])
     runs = sum(s["replications"] for s in said["scenarios"])
-    whole = f"{n} scenario{'s' if n > 1 else ''} of {said['run']['file']} passed"
+    whole = f"{counted(n, 'scenario')} of {said['run']['file']} passed"
     how = f" ({runs} replications, seed {said['seed']})"
     return whole + (" or are excused" if excused else "") + how + (":" if excused else ".")
-
-
-def gap_lines(deploy: Deploy) -> list[str]:
-    """Known gaps as sentences, each once."""
-    return gap_texts(evidence.gaps(deploy))
 
 
 def gap_texts(gaps: Sequence[dict]) -> list[str]:
     """Gaps of EVIDENCE.json as sentences, each once, in order."""
     found: dict[str, None] = {}
     for gap in gaps:
-        inner = ",".join(f"{k}:{v}" for k, v in gap["tags"].items())
-        name = f"{gap['metric']}{{{inner}}}" if inner else gap["metric"]
+        name = metric_name(gap["metric"], gap["tags"].items())
         until = f"; until {gap['until']}" if gap["until"] else ""
         text = f"{gap['scenario']}: {name} {gap['threshold']} ({_line(gap['reason'])}{until})"
         found[text] = None
@@ -92,9 +88,8 @@ def gap_texts(gaps: Sequence[dict]) -> list[str]:
 
 def check_lines(checks: Sequence[Check]) -> list[str]:
     """What the validators said, one line per tool and answer."""
-    counted = Counter((c.tool, c.status) for c in checks)
-    return [f"{tool}: {status}, {n} file{'s' if n > 1 else ''}" for (tool, status), n in
-            sorted(counted.items())]  # fmt: skip
+    found = Counter((c.tool, c.status) for c in checks)
+    return [f"{tool}: {said}, {counted(n, 'file')}" for (tool, said), n in sorted(found.items())]
 
 
 def _line(text: str) -> str:

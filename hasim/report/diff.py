@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hasim.report import redact
+from hasim.units import counted
 
 NOTHING = "/dev/null"
 
@@ -26,8 +27,7 @@ class Changes:
         width = max(len(path) for path, _, _ in self.files)
         lines = [f" {path:<{width}}  +{plus} -{minus}" for path, plus, minus in self.files]
         plus, minus = sum(f[1] for f in self.files), sum(f[2] for f in self.files)
-        n = len(self.files)
-        lines.append(f" {n} file{'s' if n > 1 else ''} changed, +{plus} -{minus}")
+        lines.append(f" {counted(len(self.files), 'file')} changed, +{plus} -{minus}")
         return "\n".join(lines)
 
 

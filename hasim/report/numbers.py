@@ -40,6 +40,14 @@ def show(value: float, unit: str) -> str:
     return _digits(value)
 
 
+def signed(value: float, unit: str) -> str:
+    """`+1.2s`, `-0.4%`."""
+    shown = show(value, unit)
+    if shown == "never":
+        shown = "inf"
+    return shown if shown.startswith("-") or value == 0 else f"+{shown}"
+
+
 def _digits(value: float) -> str:
     if value == 0:
         return "0"

@@ -83,8 +83,7 @@ class Walk:
     """One replication, told. chosen: why this one. void: why it did not boot, or "".
 
     moments: in time order. costs: what users lost. delays: what each wait was made of. steps: best
-    first, over `replications` paired replications; prefix: what goes before the name of a file of
-    the stack, seen from the working directory.
+    first, over `replications` paired replications.
     """
 
     scenario: str
@@ -100,10 +99,3 @@ class Walk:
     costs: tuple[Cause, ...]
     delays: tuple[Cause, ...]
     steps: tuple[Step, ...]
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        from hasim.walk.report import text
-
-        return f"<pre>{escape(text(self))}</pre>"
