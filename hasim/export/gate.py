@@ -7,6 +7,7 @@ the replications whose replays the folder holds are simulated again: same bytes 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -63,7 +64,12 @@ def examine(
     """
     document, form = _read(run_folder)
     reasons = [*judged(form, document), *_sealed(run_folder)]
-    project = _project(form, stack)
+    path = _scenarios_of(form)
+    if not _listed(path, form):  # not read further: its words would stand in messages
+        text = f"the scenario file is not that of the run: changed: {form.run.file}"
+        mend = "run the scenarios again, or start where `hasim run` was started"
+        refuse(run_folder, [*reasons, Reason("stale", Exit.REFUSED, text, mend)])
+    project = _project(path, form, stack)
     reasons += [*_fresh(form, project), *_complete(form, project)]
     reasons += expired(project, date.today().isoformat())
     if not reasons:
@@ -146,12 +152,23 @@ def _sealed(folder: Path) -> Iterable[Reason]:
 
 
 # ---- what the disk says --------------------------------------------------------------------------
-def _project(form: VerdictForm, stack: Path | None) -> Project:
+def _scenarios_of(form: VerdictForm) -> Path:
     path = Path(form.run.file)
     if not path.is_file():
         text = f"the scenario file of the run, '{path}', is not there"
         hint = "start `hasim export` in the folder of that file, or where `hasim run` was started"
         raise InputError([Finding("error", "HA104", text, None, hint)])
+    return path
+
+
+def _listed(path: Path, form: VerdictForm) -> bool:
+    """Whether a file is among those that the run read, whatever its name."""
+    if path.stat().st_size > MOST_BYTES:
+        return False
+    return hashlib.sha256(path.read_bytes()).hexdigest() in {i.sha256 for i in form.inputs}
+
+
+def _project(path: Path, form: VerdictForm, stack: Path | None) -> Project:
     if stack is None and form.run.stack:
         stack = Path(form.run.stack)
     return open_project(path, stack)

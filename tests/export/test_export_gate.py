@@ -242,6 +242,16 @@ def test_what_is_no_run_folder(place: Path) -> None:
         gate.examine(RUN)
 
 
+def test_no_word_of_a_file_that_the_run_did_not_read_is_shown(place: Path) -> None:
+    (place.parent / "shadow").write_text("root:verysecret: 1\n")
+    for name in ("../shadow", str(place.parent / "shadow")):
+        edit(put_in_run("file", name))
+        error = refused()
+        assert error.exit_code == 4
+        assert "stale: the scenario file is not that of the run" in str(error)
+        assert "verysecret" not in str(error)
+
+
 def test_a_scenario_file_from_elsewhere_does_not_pass_for_the_runs(place: Path) -> None:
     edit(put_in_run("file", "stack/stack.yaml"))
     with pytest.raises(InputError):
