@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hasim.model import Stack
-from hasim.project import Project, scenario_file
+from hasim.project import Project, root_seed
 from hasim.runner import make_tasks
 from hasim.scenario import Scenario
 from hasim.sim import arrays
@@ -51,7 +51,7 @@ def boot_stacks(
     say: Callable[[str], None],
 ) -> list[Boot]:
     """Boot every different stack of the chosen scenarios, with replication 0's phases."""
-    seed = scenario_file(project).seed if seed is None else seed
+    seed = root_seed(project, seed)
     tasks = make_tasks(project, names, settings, seed)
     warm(say)
     different: dict[tuple[tuple[str, str], ...], tuple[Stack, Scenario]] = {}

@@ -104,6 +104,11 @@ def scenario_file(project: Project) -> ScenarioFile:
     raise InputError([Finding("error", "HA104", text, None, hint)])
 
 
+def root_seed(project: Project, asked: int | None) -> int:
+    """The seed that was asked for, or else that of the scenario file."""
+    return scenario_file(project).seed if asked is None else asked
+
+
 def planned(project: Project, name: str, kind: str) -> tuple[Scenario, list[Scenario]]:
     """The scenario of kind `kind` of that name, and those of kind run that it is over.
 

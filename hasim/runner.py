@@ -22,7 +22,7 @@ from hasim import stats
 from hasim.errors import Finding, InputError, SimulationBug
 from hasim.metrics import budget_findings
 from hasim.model import Stack
-from hasim.project import Project, inputs, open_project, scenario_file
+from hasim.project import Project, inputs, open_project, root_seed, scenario_file
 from hasim.read.scenarios import select
 from hasim.report import tables
 from hasim.report.runfolder import RunFolder
@@ -78,7 +78,7 @@ def run(
     if not isinstance(project, Project):
         project = open_project(project, stack)
     assert project.stack is not None
-    seed = scenario_file(project).seed if seed is None else seed
+    seed = root_seed(project, seed)
     tasks = make_tasks(project, names, settings or {}, seed, replications, quick)
     files = inputs(project)
     with ExitStack() as held:

@@ -15,6 +15,7 @@ import numpy as np
 
 # The only numbers of replications at which a verdict may be formed (design.md section 4).
 LOOKS = (40, 80, 120)
+ERROR = 0.025  # of one bound of an interval of 95 %
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from hasim.export.writer import Exported
 
-BUILT_IN = ("steady_state", "recovered")  # rows that are not worth showing unless they moved
-
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
@@ -81,7 +79,7 @@ class Comparison:
         columns = ("budget", "before", "after", "change", "95 % interval", "verdict")
         for s in self.found.scenarios:
             title = f"{s.name}: {s.verdict_before} → {s.verdict_after}"
-            shown = (m for m in s.budgets if m.moved or not m.metric.startswith(BUILT_IN))
+            shown = (m for m in s.budgets if m.moved or not m.metric.startswith(numbers.BUILT_IN))
             html += draw.table(columns, map(_cells, shown), title)
         return html
 

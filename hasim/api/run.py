@@ -16,7 +16,7 @@ from hasim.api.seen import Requests, Seen, Windows, keep, keep_requests, quantil
 from hasim.api.stack import Stack, load
 from hasim.api.work import line, project_of
 from hasim.errors import Finding, InputError
-from hasim.project import scenario_file
+from hasim.project import root_seed
 from hasim.runner import Progress, judge_all, make_tasks
 from hasim.scenario import Scenario
 from hasim.sim.run import default_jobs
@@ -196,7 +196,7 @@ def simulate(
     """
     stack = stack if isinstance(stack, Stack) else load(stack)
     project = project_of(stack, scenarios)
-    seed = scenario_file(project).seed if seed is None else seed
+    seed = root_seed(project, seed)
     task = _one(make_tasks(project, [name], {}, seed, replications), name)
     task = replace(task, keep=keep, requests=keep_requests)
     jobs = jobs or default_jobs()

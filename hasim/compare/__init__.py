@@ -23,7 +23,7 @@ from hasim.compare.rows import (
 from hasim.compare.sides import Side, of_stack, read_run
 from hasim.model import Stack
 from hasim.plan.trials import Bench, Done, trial
-from hasim.project import Project, open_project, scenario_file
+from hasim.project import Project, open_project, root_seed
 from hasim.report.redact import redact_all, scrub_all
 from hasim.runner import make_tasks
 from hasim.scenario import Scenario
@@ -74,7 +74,7 @@ def stacks(
         loaded = [load(folder) for folder in (before, after)]
         return _of_stacks((before, after), loaded, (None, None), [_texts(s) for s in loaded])
     projects = [open_project(scenarios, folder) for folder in (before, after)]
-    seed = scenario_file(projects[0]).seed if seed is None else seed
+    seed = root_seed(projects[0], seed)
     chosen = [[t.scenario for t in make_tasks(p, names, {}, seed)] for p in projects]
     with Bench(jobs=jobs, tell=tell, say=say) as bench:
         say(f"{len(chosen[0])} scenarios on two stacks")

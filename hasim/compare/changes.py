@@ -21,10 +21,10 @@ from hasim.compare.rows import (
 from hasim.compare.sides import Side
 from hasim.model import Knob, Stack
 from hasim.report.diff import unified
+from hasim.report.numbers import BUILT_IN
 from hasim.source import Default, Span
 from hasim.verdict_measure import Measured
 
-ERROR = 0.025  # of one bound: intervals of 95 %
 # Standard numbers that are shown besides the budgets, if they moved.
 ALSO = {
     "outage_duration": ("max",),
@@ -37,7 +37,6 @@ ALSO = {
     "acked_writes_lost": ("count",),
     "probe_load": ("rate",),
 }
-BUILT_IN = ("steady_state", "recovered")
 SHOWN_S = 0.05  # causes that changed by less are the same
 Values = Mapping[int, float]
 
@@ -215,9 +214,9 @@ def difference(before: Values, after: Values, same_luck: bool) -> Difference | N
         return None
     if not same_luck:
         x, y = list(old.values()), list(new.values())
-        e = stats.unpaired(x, y, ERROR)
+        e = stats.unpaired(x, y, stats.ERROR)
         return Difference(e.mean, e.low, e.high, math.nan, min(len(x), len(y)), False)
-    p = stats.paired([old[r] for r in common], [new[r] for r in common], ERROR)
+    p = stats.paired([old[r] for r in common], [new[r] for r in common], stats.ERROR)
     return Difference(p.difference, p.low, p.high, p.correlation, p.n, True)
 
 

@@ -98,7 +98,7 @@ def _scenario(s: ScenarioChange) -> Iterator[str]:
 
 def _quiet(m: Move) -> bool:
     """A built-in row that did not move is not worth a line."""
-    return m.metric.startswith(("steady_state", "recovered")) and not m.moved
+    return m.metric.startswith(numbers.BUILT_IN) and not m.moved
 
 
 def _budget(m: Move) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from hasim.plan.capacity_types import Boundary, CapacityResult, Limit, Sizing
 from hasim.plan.sizing import Sizer
 from hasim.plan.sizing_table import table
 from hasim.plan.trials import Bench, Done
-from hasim.project import Project, planned, scenario_file
+from hasim.project import Project, planned, root_seed
 from hasim.scenario import Capacity, Scenario
 
 SEARCH = 2  # replications per probe of the search
@@ -54,7 +54,7 @@ def review(
     bases = {s.name: peak(s) * asked / peak(first) if s.faults else asked for s in over}
     bases = {s.name: bases[s.name] if by_users(s.load) == by_users(first.load) else peak(s)
              for s in over}  # fmt: skip
-    seed = scenario_file(project).seed if seed is None else seed
+    seed = root_seed(project, seed)
     with Bench(jobs, journal, tell, say) as bench:
         prober = Prober(bench, stack, over, bases, asked, seed)
         hunt = _Hunt(prober, plan, asked, by_users(first.load))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hasim import stats
 from hasim.plan.sweep_desk import Desk, Runs, Settings, difference, same
 from hasim.stats import Paired
 
@@ -93,7 +94,7 @@ def effects(desk: Desk, best: Settings, keeps: Keeps) -> tuple[Effect, ...]:
                 continue
             others.append((knob.name, value, _with(desk, chosen, knob.name, value)))
     runs = desk.runs([best, *(c for _, _, c in others)], n)
-    error = 0.025 / max(1, len(others)) / len(desk.plan.minimise)
+    error = stats.ERROR / max(1, len(others)) / len(desk.plan.minimise)
     out = []
     for name, value, c in others:
         info = next(k for k in desk.knobs if k.name == name)
@@ -139,7 +140,7 @@ def _steps(desk: Desk, points: Sequence[Settings], runs: dict[Settings, Runs]) -
         x, y = totals(runs[a]), totals(runs[b])
         each = {
             s.name: tuple(
-                difference(p, q, 0.025)
+                difference(p, q, stats.ERROR)
                 for p, q in zip(_of_scenario(runs[a], i), _of_scenario(runs[b], i), strict=True)
             )
             for i, s in enumerate(desk.scenarios)
@@ -149,9 +150,9 @@ def _steps(desk: Desk, points: Sequence[Settings], runs: dict[Settings, Runs]) -
                 knob,
                 info.value,
                 value,
-                difference(x[0], y[0], 0.025),
-                difference(x[1], y[1], 0.025),
-                _objectives(desk, runs[a], runs[b], 0.025),
+                difference(x[0], y[0], stats.ERROR),
+                difference(x[1], y[1], stats.ERROR),
+                _objectives(desk, runs[a], runs[b], stats.ERROR),
                 each,  # type: ignore[arg-type]
             )
         )

@@ -158,7 +158,7 @@ class _Sweep:
 
     def _drop_beaten(self, left: Sequence[Settings], looks: int) -> None:
         """The paired interval of every objective, alpha shared by looks and by rivals."""
-        error = 0.025 / looks / max(1, len(left) - 1) / len(self.plan.minimise)
+        error = stats.ERROR / looks / max(1, len(left) - 1) / len(self.plan.minimise)
         vectors = {c: self.desk.vectors(self.runs[c]) for c in left}
         for c in left:
             for rival in left:
@@ -368,7 +368,7 @@ def _flat(vectors: Sequence[np.ndarray]) -> bool:
     """Is the difference between the best and the worst candidate in one objective noise?"""
     means = [float(v.mean()) for v in vectors]
     a, b = vectors[int(np.argmin(means))], vectors[int(np.argmax(means))]
-    return difference(a, b, 0.025).low <= 0.0
+    return difference(a, b, stats.ERROR).low <= 0.0
 
 
 def _refuted(verdicts: Sequence[ScenarioVerdict]) -> str:

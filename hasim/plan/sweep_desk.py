@@ -19,7 +19,7 @@ from hasim.errors import Finding, InputError, did_you_mean
 from hasim.metrics import budget_findings
 from hasim.model import Knob
 from hasim.plan.trials import Bench, trial
-from hasim.project import Project, planned, scenario_file
+from hasim.project import Project, planned, root_seed
 from hasim.read.plan_forms import COST
 from hasim.scenario import Budget, Objective, Scenario, Sweep, Threshold
 from hasim.stack import knobs_named, with_settings
@@ -65,7 +65,7 @@ class Desk:
         assert isinstance(self.scenario.plan, Sweep)
         assert project.stack is not None
         self.plan, self.stack = self.scenario.plan, project.stack
-        self.seed = scenario_file(project).seed if seed is None else seed
+        self.seed = root_seed(project, seed)
         found = _studies(over, name)
         self.knobs = self._knobs(found)
         self.scenarios = tuple(self._with_objectives(s) for s in over)

@@ -9,6 +9,7 @@ from hasim.verdict import ScenarioVerdict
 from hasim.verdict_rows import Row
 
 MARKS = {"pass": "✓", "fail": "✗", "inconclusive": "?", "void": "∅"}
+BUILT_IN = ("steady_state", "recovered")  # conditions that every scenario has
 
 
 def dimension(metric: str, aggregate: str) -> str:
@@ -101,5 +102,5 @@ def shown(scenario: ScenarioVerdict) -> list[Row]:
 
 
 def built_in(row: Row) -> bool:
-    """Is it one of the conditions that every scenario has?"""
-    return row.metric in ("steady_state", "recovered")
+    """Is it one that nobody wrote?"""
+    return row.metric in BUILT_IN

@@ -4,7 +4,7 @@
 ... def picture(trace):
 ...     figure, (above, below) = style.figure(8, 4, rows=2)
 ...     shade_faults(above, trace.faults)
-...     above.plot(trace.per_second["vus"], color=colour("gateway"))
+...     above.plot(trace.per_second["vus"], color=style.OK)
 ...     return figure
 
 `svg` gives text for a page, `png` bytes for a file; both are the same bytes every time.
@@ -16,7 +16,6 @@ import io
 import math
 import re
 import warnings
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -41,16 +40,6 @@ _ROLES = {
     GRID: f"var(--grid, {GRID})",
     SHADE: f"var(--shade, {SHADE})",
     **{colour: f"var(--hue{i}, {colour})" for i, colour in enumerate(CYCLE)},
-}
-# Kinds of software that a stack has one of; everything else is told apart by its name.
-_KNOWN = {
-    "haproxy": 0,
-    "gateway": 1,
-    "postgres": 2,
-    "data-layer": 3,
-    "redis": 4,
-    "etcd": 5,
-    "sentinel": 6,
 }
 
 
@@ -89,30 +78,6 @@ def figure(
         ratios = {"height_ratios": heights}
         panels = made.subplots(len(heights), 1, sharex=True, squeeze=False, gridspec_kw=ratios)
         return made, list(panels[:, 0])
-
-
-def colour(name: str) -> str:
-    """The colour of a service, operation or instance: the same wherever it is drawn."""
-    return CYCLE[_preferred(name)]
-
-
-def colours(names: Iterable[str]) -> dict[str, str]:
-    """Colours of names that stand in one picture: their own, or the next free one.
-
-    Give it all services of a stack, and each looks the same in all pictures of the stack.
-    """
-    made: dict[str, str] = {}
-    for name in sorted(set(names)):
-        wish = _preferred(name)
-        order = [CYCLE[(wish + i) % len(CYCLE)] for i in range(len(CYCLE))]
-        made[name] = next((c for c in order if c not in made.values()), order[0])
-    return made
-
-
-def _preferred(name: str) -> int:
-    name = name.lower()
-    known = [i for word, i in _KNOWN.items() if word in name]
-    return known[-1] if known else zlib.crc32(name.encode()) % len(CYCLE)
 
 
 def shade_faults(ax: Axes, faults: Iterable[FaultSpan], end_s: float = math.nan) -> None:

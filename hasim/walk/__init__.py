@@ -15,7 +15,7 @@ from hasim.metrics_requests import by_outcome
 from hasim.metrics_view import View
 from hasim.model import Stack
 from hasim.plan.trials import Bench, Done, trial
-from hasim.project import Project, inputs, scenario_file
+from hasim.project import Project, inputs, root_seed, scenario_file
 from hasim.report.redact import redact_all, scrub_all
 from hasim.scenario import Scenario
 from hasim.sim.run import replicate
@@ -47,9 +47,8 @@ def walk(
 
     InputError for an unknown scenario or a budget about what the stack does not have.
     """
-    file = scenario_file(project)
     scenario, stack = _chosen(project, name)
-    seed = file.seed if seed is None else seed
+    seed = root_seed(project, seed)
     hidden = redact_all({path: text for path, text, _ in inputs(project)})[1]
 
     with Bench(jobs=jobs, tell=tell, say=say) as bench:

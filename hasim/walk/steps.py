@@ -18,7 +18,6 @@ from hasim.verdict_rows import OPERATORS
 from hasim.walk.rows import Setting, Step
 from hasim.walk.settings import one_step
 
-ERROR = 0.025  # of one bound: intervals of 95 %
 MOST = 10  # settings that are tried, the longest delays first
 MORE_LOAD = 1.05  # probe load that grows by less is not worth a word
 # What a step may make worse though no budget asks: (metric, aggregate).
@@ -102,7 +101,7 @@ def _compared(
 def _paired(
     of: Callable[[Measured], float], before: Sequence[Measured], after: Sequence[Measured]
 ) -> Paired:
-    return stats.paired([of(m) for m in before], [of(m) for m in after], ERROR)
+    return stats.paired([of(m) for m in before], [of(m) for m in after], stats.ERROR)
 
 
 def outage_s(m: Measured) -> float:
@@ -153,7 +152,7 @@ def _worse(before: Sequence[Measured], after: Sequence[Measured]) -> list[str]:
     for metric, aggregate in WATCHED:
         key = (metric, (), aggregate)
         was, now = ([m.summary.get(key, 0.0) for m in side] for side in (before, after))
-        if (not any(was) and any(now)) or stats.paired(was, now, ERROR).low > 0:
+        if (not any(was) and any(now)) or stats.paired(was, now, stats.ERROR).low > 0:
             word = metric.replace("_", " ")
             out.append(f"{word}: {sum(was) / len(was):.3g} -> {sum(now) / len(now):.3g} per run")
     key = ("probe_load", (), "rate")

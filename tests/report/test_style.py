@@ -18,7 +18,7 @@ def picture():
     figure, (above, below) = style.figure(5, 3, rows=(2, 1))
     style.shade_faults(above, [Fault(2.0, 4.0), Fault(6.0, float("nan"))], end_s=9.0)
     above.plot([0, 1, 2, 9], [1, 2, 3, 4], color=style.OK, label="a<b & c 1.2345 s")
-    below.plot([0, 9], [1, 2], color=style.colour("l09-api-gateway"))
+    below.plot([0, 9], [1, 2], color=style.CYCLE[1])
     above.legend()
     return figure
 
@@ -52,14 +52,6 @@ def test_faults_are_shaded_from_start_to_repair_or_end():
     above = picture().axes[0]
     spans = [(p.get_x(), p.get_x() + p.get_width()) for p in above.patches]
     assert spans == [(2.0, 4.0), (6.0, 9.0)]
-
-
-def test_names_in_one_picture_get_different_colours_and_keep_them():
-    names = ["haproxy", "l09-api-gateway", "postgres", "redis", "l01-data-layer", "etcd", "x"]
-    made = style.colours(names)
-    assert len(set(made.values())) == len(names) == len(style.CYCLE)
-    assert made == style.colours(reversed(names))
-    assert made["l09-api-gateway"] == style.colour("l09-api-gateway") == style.colour("gateway")
 
 
 def _luminance(colour):
