@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,14 +9,13 @@ from typing import Any
 
 from hasim.errors import Finding, InputError
 from hasim.model import Stack
-from hasim.report.json_ import SCHEMA, document
+from hasim.report.json_ import document
 from hasim.report.runfolder import REPLICATIONS, inside, read_measures
 from hasim.report.seal import SUMS, broken
+from hasim.report.verdict_form import VerdictForm, read_form
 from hasim.stack import load_lenient
 from hasim.verdict import Verdict
 from hasim.verdict_measure import Measured
-
-TOP = ("hasim", "seed", "inputs", "scenarios")  # keys of verdict.json
 
 
 @dataclass(frozen=True)
@@ -45,13 +43,11 @@ def read_run(folder: Path) -> Side:
     """A run folder. InputError if it is none, or if another version of the format wrote it."""
     path = folder / "verdict.json"
     try:
-        verdict = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        verdict, form = read_form(path.read_bytes(), VerdictForm)
+    except OSError as error:
         raise _foreign(folder, "it has no verdict.json that can be read") from error
-    if not isinstance(verdict, dict) or verdict.get("schema") != SCHEMA:
-        raise _foreign(folder, f"its verdict.json is not of schema {SCHEMA}")
-    if missing := _missing(verdict):
-        raise _foreign(folder, f"its verdict.json has no {missing}")
+    except ValueError as error:
+        raise _foreign(folder, f"verdict.json: {error}") from error
     hashes = {i["path"]: i["sha256"] for i in verdict["inputs"]}
     files = {}
     for name in hashes:
@@ -64,32 +60,12 @@ def read_run(folder: Path) -> Side:
         notes.append(f"{folder}: no {REPLICATIONS}, so differences come from two intervals")
     if (folder / SUMS).is_file() and (changed := broken(folder)):
         notes.append(f"{folder} was edited after the run: {', '.join(changed[:3])}")
-    if (verdict.get("run") or {}).get("provisional"):
+    if form.run.provisional:
         notes.append(f"{folder} is provisional (--quick)")
     stack, _ = load_lenient(folder / "inputs")
     if stack is None:
         notes.append(f"{folder}: its copies do not read as a stack, so knobs are not compared")
     return Side(str(folder), verdict, measured, files, hashes, stack, tuple(notes))
-
-
-def _missing(verdict: Mapping[str, Any]) -> str:
-    """The first key that is read from a verdict.json and is not there, or ""."""
-    rows = {
-        "inputs": ("path", "sha256"),
-        "scenarios": ("name", "verdict", "replications", "budgets", "causes"),
-        "budgets": ("metric", "tags", "threshold", "observed", "ci", "verdict"),
-        "causes": ("text", "file", "line", "col", "seconds", "requests"),
-    }
-    todo: list[tuple[Any, tuple[str, ...]]] = [(verdict, TOP)]
-    for found, keys in todo:
-        for key in keys:
-            if not isinstance(found, dict) or key not in found:
-                return key
-            if key in rows and isinstance(found[key], list):
-                todo += [(row, rows[key]) for row in found[key]]
-            elif key in rows:
-                return key
-    return ""
 
 
 def _foreign(folder: Path, why: str) -> InputError:

@@ -12,15 +12,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 import hasim
 from hasim.errors import Exit, Finding, InputError, Refused
 from hasim.export.base import Check, Deploy
-from hasim.export.verdict_form import SHA256
 from hasim.read.scenarios import select
 from hasim.report.json_ import dumps
 from hasim.report.seal import code_hash, differences, hashes
+from hasim.report.verdict_form import SHA256, read_form
 from hasim.stack import load_lenient
 
 NAME = "EVIDENCE.json"
@@ -139,14 +139,10 @@ def _files(folder: Path) -> dict[str, str]:
         text = f"'{folder}' is no export: it has no {NAME}"
         raise InputError([Finding("error", "HA104", text, None, "`hasim export` writes one")])
     try:
-        document = json.loads(path.read_bytes())
-        form = _Form.model_validate(document)
+        document, form = read_form(path.read_bytes(), _Form)
         why = "" if own_hash(document) == form.evidence_sha256 else "it was edited"
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        why = f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
-    except (ValueError, RecursionError):
-        why = "it is no JSON"
+    except ValueError as error:
+        why = str(error)
     if why:
         raise Refused(f"{path} is no valid evidence: {why}\n  export again", Exit.REFUSED)
     return form.files

@@ -18,12 +18,12 @@ from typing import Any, NoReturn
 import hasim
 from hasim import stats
 from hasim.errors import Exit, Finding, InputError, Refused
-from hasim.export.verdict_form import VerdictForm, read_verdict
 from hasim.project import Project, inputs, open_project, scenario_file
 from hasim.read.scenarios import select
 from hasim.report import json_, redact
 from hasim.report.runfolder import MOST_BYTES, REPLICATIONS, read_measures, replay_files
 from hasim.report.seal import broken, code_hash, differences
+from hasim.report.verdict_form import VerdictForm, read_form
 from hasim.runner import make_tasks
 from hasim.sim.run import default_jobs
 from hasim.verdict import ScenarioVerdict, decide
@@ -63,7 +63,7 @@ def examine(
     stack: where the files of the run are now, if not where its scenario file says.
     """
     document, form = _read(run_folder)
-    reasons = [*judged(form, document), *_sealed(run_folder)]
+    reasons = [*judged(form), *_sealed(run_folder)]
     path = _scenarios_of(form)
     if not _listed(path, form):  # not read further: its words would stand in messages
         text = f"the scenario file is not that of the run: changed: {form.run.file}"
@@ -99,13 +99,13 @@ def _read(folder: Path) -> tuple[dict[str, Any], VerdictForm]:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ValueError("it is too large")
-        return read_verdict(path.read_bytes())
+        return read_form(path.read_bytes(), VerdictForm)
     except ValueError as error:
         mend = "run the scenarios again"
         refuse(folder, [Reason("tampered", Exit.REFUSED, f"verdict.json: {error}", mend)])
 
 
-def judged(form: VerdictForm, document: dict[str, Any]) -> Iterable[Reason]:
+def judged(form: VerdictForm) -> Iterable[Reason]:
     """What the verdicts themselves say against an export."""
     for verdict, code, mend in (
         ("fail", Exit.BUDGET, "mend the stack, or excuse a budget by `known_gaps` with a reason"),
@@ -122,7 +122,7 @@ def judged(form: VerdictForm, document: dict[str, Any]) -> Iterable[Reason]:
             kind = {"fail": "failed"}.get(verdict, verdict)
             yield Reason(kind, code, _names(hit), mend)
             if verdict == "fail":
-                yield from _failed_rows(document, code)
+                yield from _failed_rows(form, code)
     studies = [s.name for s in form.scenarios if s.study]
     if studies:
         mend = "run without --set and `set:`; a study says nothing about the files as they are"
@@ -132,14 +132,14 @@ def judged(form: VerdictForm, document: dict[str, Any]) -> Iterable[Reason]:
         yield Reason("provisional", Exit.UNDECIDED, text, "run without --quick")
 
 
-def _failed_rows(document: dict[str, Any], code: Exit) -> Iterable[Reason]:
-    """The failed budgets, as far as an untrusted file names them."""
-    found = []
-    for one in document["scenarios"]:
-        rows = one.get("budgets") if isinstance(one.get("budgets"), list) else []
-        for row in (r for r in rows if isinstance(r, dict)):
-            if row.get("verdict") == "fail" and not row.get("waived_by"):
-                found.append(f"{one['name']}: {row.get('metric')} {row.get('threshold')}")
+def _failed_rows(form: VerdictForm, code: Exit) -> Iterable[Reason]:
+    """The failed budgets by name."""
+    found = [
+        f"{s.name}: {row.metric} {row.threshold}"
+        for s in form.scenarios
+        for row in s.budgets
+        if row.verdict == "fail" and not row.waived_by
+    ]
     if found:
         yield Reason("budgets", code, _names(found), "`hasim explain` shows what is behind one")
 

@@ -16,15 +16,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hasim.errors import Exit, Finding, InputError, SimulationBug
 from hasim.export import gate
-from hasim.export.verdict_form import read_verdict
 from hasim.model import Stack
 from hasim.plan.sizing_groups import groups
 from hasim.project import Project, open_project
 from hasim.report import json_
+from hasim.report.verdict_form import VerdictForm, read_form
 from hasim.runner import Progress, run
 from hasim.stack import patched, with_settings
 
 Say = Callable[[str], None]
+# Never given less memory than they have: their data grow for months, a simulation lasts minutes.
+STORES = ("redis", "patroni", "postgres", "etcd")
 
 
 class _Amount(BaseModel):
@@ -101,6 +103,13 @@ def read(path: Path, stack: Stack) -> Limits:
     if sizing.not_survived:
         notes.append(f"no size survives the loss of {', '.join(sizing.not_survived)}")
     made = {s.service: (s.recommended.cores, s.recommended.memory_bytes) for s in wanted}
+    kinds = {group.name: group.members[0].kind for group in groups(stack)}
+    for one in wanted:
+        least = one.given.memory_bytes
+        if kinds.get(one.service) in STORES and one.recommended.memory_bytes < least:
+            made[one.service] = one.recommended.cores, least
+            kept = f"keeps its {least >> 20} MiB: what it stores outgrows any simulation"
+            notes.append(f"{one.service} {kept}")
     return Limits(made, counts, tuple(notes))
 
 
@@ -142,8 +151,8 @@ def _run(project: Project, said: dict[str, Any], jobs: int, say: Say) -> dict[st
     say("running every scenario with these sizes")
     asked = said["run"]["replications"]
     verdict = run(project, seed=said["seed"], replications=asked, jobs=jobs, progress=tell, say=say)
-    document, form = read_verdict(json_.render(verdict).encode())
-    reasons = list(gate.judged(form, document))
+    document, form = read_form(json_.render(verdict).encode(), VerdictForm)
+    reasons = list(gate.judged(form))
     if reasons:
         gate.refuse("the run with the sizes of the capacity result", reasons)
     return document

@@ -9,9 +9,8 @@ What cannot be simulated is said to be so, and the sum is then the least.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from hasim.errors import Finding, InputError
@@ -19,13 +18,12 @@ from hasim.export.apply_steps import DRAIN_S, Step, plan
 from hasim.export.base import Deploy
 from hasim.export.scripts import balanced
 from hasim.model import Dist
-from hasim.plan.trials import Bench, Done, Trial, trial
+from hasim.plan.trials import Bench, Trial, trial
 from hasim.scenario import Fault, Load, Scenario, ScenarioFile, When
-from hasim.stats import Estimate, t_interval
+from hasim.stats import ERROR, Estimate, t_interval
 from hasim.verdict_measure import Measured
 
 REPLICATIONS = 8
-ERROR = 0.025  # each bound of a 95 % interval
 BEFORE_S = 20.0
 AFTER_S = {"reload": 30.0}
 LONG_S = 70.0  # what other steps get to end and settle in
@@ -54,10 +52,7 @@ def cost(
     *,
     seed: int,
     jobs: int = 0,
-    tell: Callable[[Done], None] = lambda done: None,
-    say: Callable[[str], None] = lambda text: None,
     replications: int = REPLICATIONS,
-    journal: Path | None = None,
 ) -> dict[str, Any]:
     """What the rollout costs, as plain dicts and lists (EVIDENCE.json, key `rollout`).
 
@@ -75,7 +70,7 @@ def cost(
     cases = [_case(base, s) for s in rollout.all]
     updates = [_update(base, deploy, name) for name in balanced(deploy)]
     struck = [c for c in cases if c.scenario.faults] + updates
-    with Bench(jobs, journal, tell, say) as bench:
+    with Bench(jobs) as bench:
         found = _measured(bench, deploy, struck, seed, replications)
     rows = [_row(c, found.get(c.name)) for c in cases]
     first = next(iter(found.values()), [])

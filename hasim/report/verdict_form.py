@@ -1,12 +1,13 @@
-"""The shape of a verdict.json that somebody hands in: what the gate looks at before it judges."""
+"""The shape of a verdict.json that somebody hands in, as far as anything looks at it."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+Form = TypeVar("Form", bound=BaseModel)
 SHA256 = r"^[0-9a-f]{64}$"
 
 
@@ -27,14 +28,36 @@ class RunForm(_Form):
     code_sha256: str
 
 
+class RowForm(_Form):
+    metric: str
+    tags: dict[str, str]
+    threshold: str
+    observed: float | None
+    ci: tuple[float | None, float | None] = Field(strict=False)
+    verdict: str
+    waived_by: str | None
+
+
+class CauseForm(_Form):
+    text: str
+    file: str | None
+    line: int | None
+    col: int | None
+    seconds: float | None
+    requests: int
+
+
 class ScenarioForm(_Form):
     name: str
     verdict: Literal["pass", "fail", "inconclusive", "void", "stale-gap"]
     study: bool
+    replications: int
+    budgets: list[RowForm]
+    causes: list[CauseForm]
 
 
 class VerdictForm(_Form):
-    """verdict.json of schema 1, as far as it is not made again from the replications."""
+    """verdict.json of schema 1."""
 
     schema_: Literal[1] = Field(alias="schema")
     hasim: str
@@ -45,14 +68,14 @@ class VerdictForm(_Form):
     scenarios: list[ScenarioForm] = Field(min_length=1)
 
 
-def read_verdict(data: bytes) -> tuple[dict[str, Any], VerdictForm]:
-    """(as plain dicts, checked). ValueError, in one line, for anything else."""
+def read_form(data: bytes, form: type[Form]) -> tuple[dict[str, Any], Form]:
+    """JSON as plain dicts, and checked. ValueError, in one line, for anything else."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
         raise ValueError("it is no JSON") from None
     try:
-        return document, VerdictForm.model_validate(document)
+        return document, form.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "it"
