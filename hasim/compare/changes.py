@@ -37,6 +37,7 @@ ALSO = {
     "acked_writes_lost": ("count",),
     "probe_load": ("rate",),
 }
+AROUND = 2  # unchanged lines on both sides of a change
 SHOWN_S = 0.05  # causes that changed by less are the same
 Values = Mapping[int, float]
 
@@ -56,7 +57,7 @@ def files(before: Side, after: Side) -> Iterator[FileChange]:
             yield FileChange(path, "changed", "", "no copy of it was kept")
         else:
             note = "only in what is redacted" if a == b else ""
-            yield FileChange(path, "changed", "".join(unified(path, a, b)), note)
+            yield FileChange(path, "changed", "".join(unified(path, a, b, AROUND)), note)
 
 
 def knobs(before: Stack | None, after: Stack | None) -> Iterator[KnobChange]:

@@ -48,11 +48,11 @@ def changes(before: Mapping[str, str], after: Mapping[str, str]) -> Changes:
     return Changes("".join(out), tuple(files))
 
 
-def unified(path: str, old: str | None, new: str | None) -> list[str]:
+def unified(path: str, old: str | None, new: str | None, around: int = 3) -> list[str]:
     """The diff of one file, lines with their ends; None: there is no such file on that side."""
     names = (NOTHING if old is None else f"a/{path}", NOTHING if new is None else f"b/{path}")
     out = []
-    for line in difflib.unified_diff(_lines(old or ""), _lines(new or ""), *names):
+    for line in difflib.unified_diff(_lines(old or ""), _lines(new or ""), *names, n=around):
         whole = line.endswith("\n")
         out += [line] if whole else [f"{line}\n", "\\ No newline at end of file\n"]
     return out
