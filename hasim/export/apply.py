@@ -138,7 +138,9 @@ def order(
         nothing = (
             "Nothing to change: the files that were taken as deployed (`--base DIR`; without it\n"
             "those of the run) are those of this export. `hasim export --check`, with `--stack`,\n"
-            "tells whether they are."
+            "tells whether they are.\n\n"
+            "Where nothing runs yet: on each host, in `hosts/<host>/`, write `.env` after\n"
+            "`.env.example`, then `docker compose up -d`."
         )
         lines.append("The scripts have nothing to do." if rollout.notes else nothing)
     else:

@@ -97,6 +97,7 @@ case $1 in
       "pidof haproxy") tr '\n' ' ' <"$STUB/pids" ;;
       "haproxy -c -f /dev/stdin") cat >"$STUB/checked"; [ ! -e "$STUB/refuse" ] ;;
       "haproxy -c -f "*) [ ! -e "$STUB/refuse" ] ;;
+      "sh -c nc "* | "sh -c wget "*) if [ -e "$STUB/mute" ]; then exit 127; fi ;;&
       "sh -c nc "*)
         read -r line
         case $line in

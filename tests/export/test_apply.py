@@ -329,6 +329,16 @@ def test_a_wrong_redis_password_moves_no_master(lab: Lab) -> None:
     assert "SENTINEL FAILOVER" not in lab.changes()
 
 
+def test_a_haproxy_that_cannot_be_asked_is_not_touched(lab: Lab) -> None:
+    lab.know(mute="")
+    before = (lab.target / "haproxy.cfg").read_bytes()
+    said = lab.run(APPLY)
+    assert said.returncode != 0
+    assert "tells nothing: it is down, or its image lacks nc, socat or wget" in said.stderr
+    assert (lab.target / "haproxy.cfg").read_bytes() == before
+    assert not any("USR2" in one or "drain" in one for one in lab.changes())
+
+
 def test_what_the_scripts_remember_is_for_nobody_else(lab: Lab) -> None:
     assert lab.run(APPLY).returncode == 0
     (state,) = lab.target.glob(".hasim-*")

@@ -101,6 +101,20 @@ def test_sizes_that_no_simulation_confirmed_are_refused(tmp_path: Path) -> None:
     assert short in str(caught.value)
 
 
+def test_what_stores_data_keeps_its_memory(tmp_path: Path) -> None:
+    stack = load(ROOT / "models/story-portal")
+    made = json.loads(capacity(0.25, 1 << 27))
+    size = made["sizings"][0]["sizes"][0]
+    size["service"] = "redis"
+    size["given"] = {"instances": 3, "cores": 0.5, "memory_bytes": 1 << 29}
+    (tmp_path / "capacity.json").write_text(json.dumps(made))
+    read = limits.read(tmp_path, stack)
+    assert dict(limits.settings(read, stack)) == {
+        f"compose.redis-{i}.cpus": "0.25" for i in (1, 2, 3)
+    }
+    assert any(note.startswith("redis keeps its 512 MiB") for note in read.notes)
+
+
 def test_instances_of_what_nothing_balances_are_for_people(tmp_path: Path) -> None:
     made = json.loads(capacity(1.0, 1 << 29, instances=5, not_survived=["host-a"]))
     made["sizings"][0]["sizes"][0]["service"] = "patroni"

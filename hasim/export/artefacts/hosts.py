@@ -57,7 +57,7 @@ def _example(path: str, compose: str, deploy: Deploy, names: SecretNames) -> Art
     new = sorted({v for v in variables(compose) if v in names.values})
     lines = [
         "# Copy to .env beside the compose file, or append to the one that is there, and fill in.",
-        "# The name keeps the volumes that the project has now.",
+        "# Volumes bear this name: with another than now (`docker compose ls`) they are empty.",
         f"COMPOSE_PROJECT_NAME={project_name(deploy)}",
         *(f"{name}=" for name in new),
     ]

@@ -210,6 +210,7 @@ undo_remove() { does compose up -d --no-deps "$1"; settled "$2"; }
 # recreate SERVICE CONTAINER DRAINS SETTLE-SECONDS [HOST/BALANCER/BACKEND/SERVER]...
 apply_recreate() {
   local at
+  if [ "$DRY" = 0 ]; then tells "${@:5}"; fi
   if [ "$3" = 1 ]; then
     for at in "${@:5}"; do set_state "$at" drain; done
     for at in "${@:5}"; do drained "$at"; done
@@ -240,6 +241,14 @@ undo_restart() { does compose restart "$1"; settled "$2"; }
 
 # ---- HAProxy -------------------------------------------------------------------------------------
 stat_of() { haproxy_says "$1" "$2" "show stat"; }
+
+tells() {  # tells HOST/BALANCER/BACKEND/SERVER...: before anything is touched
+  local at host container rest
+  for at in "$@"; do
+    IFS=/ read -r host container rest <<<"$at"
+    stat_of "$host" "$container" >/dev/null || fail "HAProxy in $container tells nothing of $rest: it is down, or its image lacks nc, socat or wget"
+  done
+}
 
 server_is() {  # server_is HOST/BALANCER/BACKEND/SERVER STATUS
   local host container backend server
@@ -304,6 +313,7 @@ apply_haproxy_reload() {  # CONTAINER CONFIG-INSIDE PATH OLD NEW [PATH OLD NEW].
     say "  would run: docker exec -i $1 haproxy -c -f /dev/stdin < $3"
   else
     docker exec -i "$(name_of "$1")" haproxy -c -f /dev/stdin <"$from" || fail "haproxy in $1 refuses $3"
+    stat_of "$HOST" "$1" >/dev/null || fail "HAProxy in $1 tells nothing: it is down, or its image lacks nc, socat or wget"
   fi
   puts "${@:3}"
   if same; then return 0; fi
