@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -38,17 +39,30 @@ def test_sha256sum_reads_it(tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("at_once", [True, False])
-def test_the_old_folder_becomes_prev(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: bool
+def test_the_old_folder_becomes_prev_or_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: bool, keep: bool
 ) -> None:
     if not at_once:
         monkeypatch.setattr(seal, "_exchange", lambda a, b: False)
-    put_in_place(folder(tmp_path / "new", a="1"), tmp_path / "run")
-    put_in_place(folder(tmp_path / "new", a="2"), tmp_path / "run")
-    put_in_place(folder(tmp_path / "new", a="3"), tmp_path / "run")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["run", "run.prev"]
-    assert [(tmp_path / n / "in/a").read_text() for n in ("run", "run.prev")] == ["3", "2"]
+    for text in "123":
+        put_in_place(folder(tmp_path / "new", a=text), tmp_path / "run", keep)
+    there = ["run", "run.prev"] if keep else ["run"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == there
+    assert [(tmp_path / n / "in/a").read_text() for n in there] == ["3", "2"][: len(there)]
+
+
+def test_what_a_dead_command_left_is_removed(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left, alive = (tmp_path / f".run.new-{pid}-x" for pid in (ended.pid, os.getpid()))
+    left.mkdir()
+    alive.mkdir()
+    with seal.fresh(tmp_path / "run") as new:
+        assert new.is_dir()
+        assert not left.exists()
+    assert list(tmp_path.iterdir()) == [alive]
 
 
 def test_hashes_of_chosen_files_follow_links(tmp_path: Path) -> None:
