@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -56,6 +56,23 @@ def shell(bench: Bench, *lines: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+def _restarted(bench: Bench, files: Mapping[int, Path], leads: str) -> None:
+    """Only a start takes it: Patroni says so a cycle later, and the script waits for that."""
+    names = {f"pg-{n}": f"x {file}" for n, file in files.items()}
+    edit = "postgresql.parameters.max_connections=120"
+    more = shell(bench, "N=3", f"apply_patroni_dcs {names['pg-1']} {edit}")
+    assert more.returncode == 0, more.stdout + more.stderr
+    for name in sorted(names, key=leads.__eq__):
+        who = f"{names[name]} story-portal {name}"
+        steps = (f"apply_patroni_hand_over {who} pending", f"apply_patroni_restart {who}")
+        said = shell(bench, *steps)
+        assert said.returncode == 0, said.stdout + said.stderr
+        assert ("switchover" in said.stdout) == (name == leads), said.stdout
+        assert ("restart --force --pending" in said.stdout) == (name != leads), said.stdout
+    cluster = f"http://{at(11)}:8008/cluster"
+    bench.wait("nothing is pending", lambda: "pending" not in get(cluster)[1])
+
+
 @pytest.mark.slow
 def test_settings_and_the_hand_over(bench: Bench) -> None:
     needs("patroni", "etcd", "postgres", "initdb")
@@ -99,22 +116,7 @@ def test_settings_and_the_hand_over(bench: Bench) -> None:
     reload = shell(bench, f"undo_patroni_reload {config} story-portal pg-2")
     assert reload.returncode == 0, reload.stdout + reload.stderr
 
-    # only a start takes it: Patroni says so a cycle later, and the script waits for that
-    more = shell(
-        bench, "N=3", f"apply_patroni_dcs {config} postgresql.parameters.max_connections=120"
-    )
-    assert more.returncode == 0, more.stdout + more.stderr
-    leads = next(name for name, state in members().items() if state.startswith("leader"))
-    for name in sorted(files_of := {f"pg-{n}": f for n, f in files.items()}, key=leads.__eq__):
-        who = f"x {files_of[name]} story-portal {name}"
-        steps = (f"apply_patroni_hand_over {who} pending", f"apply_patroni_restart {who}")
-        said = shell(bench, *steps)
-        assert said.returncode == 0, said.stdout + said.stderr
-        assert ("switchover" in said.stdout) == (name == leads), said.stdout
-        assert ("restart --force --pending" in said.stdout) == (name != leads), said.stdout
-    bench.wait(
-        "nothing is pending", lambda: "pending" not in get(f"http://{at(11)}:8008/cluster")[1]
-    )
+    _restarted(bench, files, next(n for n, state in members().items() if "leader" in state))
 
     leader = next(name for name, state in members().items() if state.startswith("leader"))
     moved_ = shell(bench, f"apply_patroni_hand_over {config} story-portal {leader}")
