@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from hasim.cli_plan import EXITS, Options, Watch, journal, show
-from hasim.errors import Exit
+from hasim.errors import Exit, Finding, InputError
 from hasim.plan import capacity_report
 from hasim.plan.capacity import review
 from hasim.plan.capacity_types import CapacityResult
+from hasim.plan.journal import NAME as JOURNAL
 from hasim.project import open_project
 from hasim.report.seal import put_file
 
 
 def run(options: Options) -> Exit:
     """Review, write capacity.json and the figure, print; 99 if the load asked for does not pass."""
+    check_out(options.out)
     watch = Watch(options.quiet)
     project = open_project(options.scenarios, options.stack)
     result = review(
@@ -29,7 +31,19 @@ def run(options: Options) -> Exit:
     )
     save(result, options.out)
     show(capacity_report, options.formats, result)
+    watch.say(f"results are in {options.out}/")
     return EXITS[result.verdict]
+
+
+def check_out(out: Path) -> None:
+    """InputError if `out` holds what no review wrote."""
+    ours = {JOURNAL, "capacity.json", "capacity.md", "capacity.txt", "capacity.png"}
+    if out.exists() and not (
+        out.is_dir()
+        and all(p.name in ours or p.name.startswith(".capacity.") for p in out.iterdir())
+    ):
+        text = f"'{out}' is there and is no folder of a capacity review; it is left alone"
+        raise InputError([Finding("error", "HA104", text, None, "choose another --out")])
 
 
 def save(result: CapacityResult, folder: Path) -> None:

@@ -41,12 +41,12 @@ def _next(options: cli_plan.Options, result: SweepResult) -> list[str]:
     out = [f"results are in {options.out}/"]
     if result.outcome == "pass" and result.best and result.best.settings:
         stack = result.plan.export or f"{options.out}/stack"
-        names = " ".join(result.scenarios)
-        run_folder = f"{options.out}-run"
+        before, run_folder = result.stack.folder, f"{options.out}-run"
+        names = "".join(f" --scenario {name}" for name in result.scenarios)
         out += [
-            "next, to make sure and to deploy:",
-            f"  hasim run {options.scenarios} --stack {stack} --out {run_folder}"
-            f"    # or only: {names}",
-            f"  hasim export {run_folder} --base {result.stack.folder}",
+            "next: what moved and why; then prove all scenarios of the file, and deploy:",
+            f"  hasim compare {before} {stack} --scenarios {options.scenarios}{names}",
+            f"  hasim run {options.scenarios} --stack {stack} --out {run_folder}",
+            f"  hasim export {run_folder} --base {before}",
         ]
     return out

@@ -120,7 +120,11 @@ def planned(project: Project, name: str, kind: str) -> tuple[Scenario, list[Scen
     if hit is None or hit.plan is None:
         names = [s.name for s in known]
         text = f"{file.path} has no scenario '{name}' of kind {kind}"
+        other = next((s.kind for s in file.scenarios if s.name == name), "")
         hint = did_you_mean(name, names) or f"known: {', '.join(names) or 'none'}"
+        if other:
+            text = f"scenario '{name}' of {file.path} is of kind {other}, not {kind}"
+            hint = f"`hasim {other}` answers it; of kind {kind}: {', '.join(names) or 'none'}"
         raise InputError([Finding("error", "HA104", text, None, hint)])
     over, found = select(file, hit.plan.over)
     if found:

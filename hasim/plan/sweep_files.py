@@ -23,7 +23,8 @@ OURS = {JOURNAL, "sweep.json", "candidates.csv", "pareto.png", "stack", "CHANGES
 def check_out(out: Path, stack: Path) -> None:
     """InputError if `out` holds what is not a sweep's, or lies where nothing may be written."""
     if out.resolve().is_relative_to(stack.resolve()):
-        _refuse(f"'{out}' lies in the stack's folder, where nothing is written")
+        hint = f"name a folder outside of it, for example --out ../{out}"
+        _refuse(f"'{out}' lies in the stack's folder, where nothing is written", hint)
     if out.exists() and not (out.is_dir() and all(_ours(p.name) for p in out.iterdir())):
         _refuse(f"'{out}' is there and is no folder of a sweep; it is left alone")
 
