@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +12,7 @@ nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("nbclient")
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-MOST_BYTES, MOST_CPU_S = 300_000, 2 * 120  # two minutes of two cores
+MOST_BYTES = 300_000
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +52,4 @@ def test_committed_outputs_are_small_and_clean(execute: ModuleType, path: Path) 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebook_says_what_was_committed(execute: ModuleType, path: Path) -> None:
     committed = nbformat.read(path, as_version=4)
-    before = os.times()
-    found = execute.execute(path)
-    after = os.times()
-    assert execute.texts(found) == execute.texts(committed)
-    cpu_s = sum(after[2:4]) - sum(before[2:4])  # of children that have ended: the kernel
-    assert cpu_s < MOST_CPU_S
+    assert execute.texts(execute.execute(path)) == execute.texts(committed)
