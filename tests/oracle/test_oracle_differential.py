@@ -13,7 +13,7 @@ from oracle_engine import Oracle
 from oracle_random import philox
 from oracle_stack_strategy import cases
 
-FEW, MANY = 800, 3000
+FEW, MANY = 800, 1500
 COMMON = {
     "deadline": None,
     "derandomize": True,
