@@ -94,10 +94,25 @@ def patched(
             span = hit[0].origin if isinstance(hit[0].origin, Span) else None
             text = f"{name}={value}: {str(error).removeprefix(f'{name}: ')}"
             wrong.append(Finding("error", "HA104", text, span))
+    changed = {}
+    for file, changes in patches.items():
+        try:
+            changed[file] = apply_patches(files.texts[file], changes)
+        except ValueError:
+            wrong += _at_odds(changes)
     if wrong:
         raise InputError(wrong)
-    changed = {f: apply_patches(files.texts[f], changes) for f, changes in patches.items()}
     return {**files.texts, **changed}
+
+
+def _at_odds(changes: list[Patch]) -> list[Finding]:
+    """Places that several settings want to be different."""
+    ordered = sorted(changes, key=lambda p: (p.span.start, p.span.end))
+    pairs = zip(ordered, ordered[1:], strict=False)
+    text = "two settings give one place of a file different values"
+    hint = "instances that share a file have one value"
+    spans = [b.span for a, b in pairs if b.span.start < a.span.end]
+    return [Finding("error", "HA104", text, span, hint) for span in spans]
 
 
 def _resized(
