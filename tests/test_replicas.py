@@ -87,3 +87,11 @@ def test_the_value_alone_cannot_be_patched(root: Path) -> None:
     knob = next(k for k in load(root / PORTAL).knobs if k.dialect == replicas.DIALECT)
     with pytest.raises(ValueError, match="cannot be patched"):
         apply_patches(Files(root / PORTAL).text("stack.yaml"), [patch_of(knob, "3")])
+
+
+def test_two_values_for_one_place_are_an_input_error(root: Path) -> None:
+    folder = root / "models/story-portal-guide-bootable"  # three Sentinels share one file
+    name = "sentinel.agentic-sentinel-{}.mymaster.down-after-milliseconds"
+    with pytest.raises(InputError, match="redis-sentinel.conf:6:43: .*different values"):
+        patched(folder, {name.format(1): "1000", name.format(2): "2000"})
+    assert "1000" in patched(folder, {name.format("*"): "1000"})["redis-sentinel.conf"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hasim.bind import load_scenarios
 from hasim.errors import InputError
-from hasim.stack import load, load_lenient, patched, with_settings
+from hasim.stack import load, load_lenient, with_settings
 from hasim.targets import list_targets, resolve
 
 HAPROXY = """\
@@ -398,11 +398,3 @@ def test_a_folder_with_a_mutated_file_is_read_or_refused(tmp_path, data):
     stack, found = load_lenient(tmp_path)
     assert stack is not None
     assert all(f.message for f in found)
-
-
-def test_two_values_for_one_place_are_an_input_error(root: Path) -> None:
-    folder = root / "models/story-portal-guide-bootable"  # three Sentinels share one file
-    name = "sentinel.agentic-sentinel-{}.mymaster.down-after-milliseconds"
-    with pytest.raises(InputError, match="redis-sentinel.conf:6:43: .*different values"):
-        patched(folder, {name.format(1): "1000", name.format(2): "2000"})
-    assert "1000" in patched(folder, {name.format("*"): "1000"})["redis-sentinel.conf"]
