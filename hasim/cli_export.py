@@ -77,7 +77,11 @@ def _next(folder: Path) -> list[str]:
     """The commands that come next."""
     hosts = sorted(p.parent.name for p in folder.glob("hosts/*/apply.sh"))
     lines = [f"next: hasim export --check {folder}"]
-    return [*lines, *(f"next: {folder}/hosts/{h}/apply.sh --dry-run   (on {h})" for h in hosts)]
+    where = "in the folder that is deployed there"
+    return [
+        *lines,
+        *(f"next: {folder}/hosts/{h}/apply.sh --dry-run   (on {h}, {where})" for h in hosts),
+    ]
 
 
 def compare(folder: Path, deployed: Path | None) -> Exit:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hasim.cli_capacity import save
+from hasim.cli_capacity import check_out, save
 from hasim.errors import InputError
 from hasim.plan import capacity_report
 from hasim.plan.capacity import review
@@ -240,6 +240,15 @@ NAMES = ("capacity.json", "capacity.md", "capacity.txt", "capacity.png")
 def command(pages: Path, out: Path, *more: str) -> list[str]:
     start = [sys.executable, "-m", "hasim", "capacity", str(pages), "size", "--quiet"]
     return [*start, "--out", str(out), *more]
+
+
+def test_other_folders_are_left_alone(sized: CapacityResult, tmp_path: Path) -> None:
+    check_out(tmp_path / "new")
+    save(sized, tmp_path)
+    check_out(tmp_path)  # its own
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(InputError, match="left alone"):
+        check_out(tmp_path)
 
 
 def test_killed_and_resumed_with_more_jobs_gives_the_same_bytes(
