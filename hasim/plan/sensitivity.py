@@ -31,22 +31,27 @@ class Change:
 class Effect:
     """What another value of one knob would do to the recommended settings.
 
-    value: "" is the one in the files. keeps: the budgets would hold. matters: some objective
-    changes for sure, or a budget breaks.
+    value: "" is the one in the files. breaks: the budgets that would not hold. matters: some
+    objective changes for sure, or a budget breaks.
     """
 
     knob: str
     chosen: str
     value: str
-    keeps: bool
+    breaks: tuple[str, ...]
     matters: bool
     objectives: dict[str, Paired]
 
+    @property
+    def keeps(self) -> bool:
+        """Every budget would hold."""
+        return not self.breaks
 
-Keeps = Callable[[Runs], bool]
+
+Breaks = Callable[[Runs], tuple[str, ...]]  # the budgets that do not hold, as sentences
 
 
-def reduced(desk: Desk, best: Settings, keeps: Keeps) -> tuple[Settings, tuple[Change, ...]]:
+def reduced(desk: Desk, best: Settings, breaks: Breaks) -> tuple[Settings, tuple[Change, ...]]:
     """Backward elimination: leave out, one at a time, the change that is missed least, as long as
     the budgets hold and no objective gets clearly worse.
     """
@@ -57,7 +62,9 @@ def reduced(desk: Desk, best: Settings, keeps: Keeps) -> tuple[Settings, tuple[C
         runs = desk.runs([best, kept, *without], n)
         error = 0.05 / len(best) / len(desk.plan.minimise)
         able = [
-            c for c in without if keeps(runs[c]) and not _worse(desk, runs[best], runs[c], error)
+            c
+            for c in without
+            if not breaks(runs[c]) and not _worse(desk, runs[best], runs[c], error)
         ]
         if not able:
             break
@@ -82,7 +89,7 @@ def path(desk: Desk, best: Settings) -> tuple[Change, ...]:
     return tuple(_steps(desk, points, desk.runs(points, n)))
 
 
-def effects(desk: Desk, best: Settings, keeps: Keeps) -> tuple[Effect, ...]:
+def effects(desk: Desk, best: Settings, breaks: Breaks) -> tuple[Effect, ...]:
     """Every other value of every knob, one at a time, everything else as recommended."""
     n, chosen = desk.plan.replications, dict(best)
     others: list[tuple[str, str, Settings]] = []
@@ -99,9 +106,9 @@ def effects(desk: Desk, best: Settings, keeps: Keeps) -> tuple[Effect, ...]:
     for name, value, c in others:
         info = next(k for k in desk.knobs if k.name == name)
         pairs = _objectives(desk, runs[best], runs[c], error)
-        fine = keeps(runs[c])
-        sure = any(p.low > 0 or p.high < 0 for p in pairs.values())
-        out.append(Effect(name, chosen.get(name, info.value), value, fine, sure or not fine, pairs))
+        lost = breaks(runs[c])
+        matters = bool(lost) or any(p.low > 0 or p.high < 0 for p in pairs.values())
+        out.append(Effect(name, chosen.get(name, info.value), value, lost, matters, pairs))
     return tuple(out)
 
 

@@ -85,7 +85,8 @@ def _row(group: Group, stack: Stack, needed: Needed, reached: Sequence[str]) -> 
 
 def judge(now: Amount, needed: Amount, recommended: Amount) -> str:
     """under-provisioned: less than needed of anything; over-provisioned: half as much again as
-    recommended, of cores or memory together; no limit: nobody says what is given.
+    recommended, of cores or memory together, and less than that of neither; no limit: nobody says
+    what is given.
     """
     if not now.known:
         return "no limit"
@@ -94,7 +95,9 @@ def judge(now: Amount, needed: Amount, recommended: Amount) -> str:
         return "under-provisioned"
     cores = now.total_cores >= OVER * recommended.total_cores - 1e-9
     memory = now.total_memory_bytes >= OVER * recommended.total_memory_bytes
-    return "over-provisioned" if cores or memory else "right"
+    thin = now.total_cores < recommended.total_cores - 1e-9
+    thin = thin or now.total_memory_bytes < recommended.total_memory_bytes
+    return "over-provisioned" if (cores or memory) and not thin else "right"
 
 
 def _why_not(

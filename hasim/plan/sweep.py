@@ -220,7 +220,7 @@ class _Sweep:
         undecided: _Choice | None = None
         for c in ranked[:TRIES]:
             self.begin(f"which changes of {self.desk.brief(c)} are needed")
-            less, left_out = reduced(self.desk, c, self.keeps_now)
+            less, left_out = reduced(self.desk, c, self.breaks)
             for settings, out in [(less, left_out)] + [(c, ())] * (less != c):
                 verdicts = self.confirmed(settings)
                 words = {v.verdict for v in verdicts}
@@ -231,9 +231,12 @@ class _Sweep:
                 self.dropped.setdefault(settings, _refuted(verdicts))
         return undecided or _Choice(None, (), (), "fail")
 
-    def keeps_now(self, runs: Runs) -> bool:
-        """As `keeps`, of runs of any candidate."""
-        return self.plan.require == "none" or all(map(holds, self.desk.verdicts(runs)))
+    def breaks(self, runs: Runs) -> tuple[str, ...]:
+        """The budgets that do not hold in runs of any candidate; none if none has to."""
+        if self.plan.require == "none":
+            return ()
+        lost = [v for v in self.desk.verdicts(runs) if not holds(v)]
+        return tuple(f"{v.name}: {text}" for v in lost for text in broken(v) or [v.verdict])
 
     # ---- result ---------------------------------------------------------------------------------
     def result(self) -> SweepResult:
@@ -257,7 +260,7 @@ class _Sweep:
             self.begin("what each change buys")
             changes = path(self.desk, choice.settings)
             self.begin("what each knob does")
-            felt = effects(self.desk, choice.settings, self.keeps_now)
+            felt = effects(self.desk, choice.settings, self.breaks)
         return self._assemble(choice, ranked, changes, felt, screened.notes)
 
     def _assemble(

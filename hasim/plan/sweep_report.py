@@ -89,6 +89,7 @@ def json(result: SweepResult) -> str:
                 "chosen": e.chosen,
                 "value": e.value,
                 "keeps": e.keeps,
+                "breaks": list(e.breaks),
                 "matters": e.matters,
                 "objectives": {k: _paired(p) for k, p in e.objectives.items()},
             }
@@ -231,7 +232,8 @@ def _sensitivity(result: SweepResult) -> Part:
     for e in result.sensitivity:
         value = e.value or next(k.value for k in result.knobs if k.name == e.knob) or "(several)"
         moved = [_moved(e.objectives[o.text], _unit(o)) for o in result.plan.minimise]
-        rows.append((short[e.knob], value, e.chosen, "hold" if e.keeps else "break", *moved))
+        lost = f"break ({e.breaks[0]})" if e.breaks else "hold"
+        rows.append((short[e.knob], value, e.chosen, lost, *moved))
     felt = {e.knob for e in result.sensitivity if e.matters}
     matter = [short[k.name] for k in result.knobs if k.name in felt]
     rest = [short[k.name] for k in result.knobs if k.name not in felt]
