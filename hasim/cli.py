@@ -95,6 +95,9 @@ Formats = Annotated[
     list[str] | None,
     typer.Option("--format", metavar="FORMAT[=FILE]", help="text, json or markdown; repeatable."),
 ]
+PlanOut = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="By default out/[<folder>-]<file>-<name>.")
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Forget what an earlier run has finished.")]
 
 
@@ -167,9 +170,7 @@ def sweep(
     stack: StackDir = None,
     seed: Seed = None,
     jobs: Jobs = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="By default out/[<folder>-]<file>-<name>.")
-    ] = None,
+    out: PlanOut = None,
     format_: Formats = None,
     fresh: Fresh = False,
     quiet: Quiet = False,
@@ -192,9 +193,7 @@ def capacity(
     stack: StackDir = None,
     seed: Seed = None,
     jobs: Jobs = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="By default out/[<folder>-]<file>-<name>.")
-    ] = None,
+    out: PlanOut = None,
     format_: Formats = None,
     fresh: Fresh = False,
     quiet: Quiet = False,

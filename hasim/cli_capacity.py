@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from hasim.cli_plan import EXITS, Options, Watch, journal, show
-from hasim.errors import Exit, Finding, InputError
+from hasim.errors import Exit
 from hasim.plan import capacity_report
 from hasim.plan.capacity import review
 from hasim.plan.capacity_types import CapacityResult
 from hasim.plan.journal import NAME as JOURNAL
 from hasim.project import open_project
-from hasim.report.seal import put_file
+from hasim.report.seal import check_ours, put_file
 
 
 def run(options: Options) -> Exit:
@@ -38,12 +38,12 @@ def run(options: Options) -> Exit:
 def check_out(out: Path) -> None:
     """InputError if `out` holds what no review wrote."""
     ours = {JOURNAL, "capacity.json", "capacity.md", "capacity.txt", "capacity.png"}
-    if out.exists() and not (
-        out.is_dir()
-        and all(p.name in ours or p.name.startswith(".capacity.") for p in out.iterdir())
-    ):
-        text = f"'{out}' is there and is no folder of a capacity review; it is left alone"
-        raise InputError([Finding("error", "HA104", text, None, "choose another --out")])
+
+    def known(name: str) -> bool:
+        return name in ours or name.startswith(".capacity.")
+
+    what = "folder of a capacity review"
+    check_ours(out, what, lambda folder: all(known(p.name) for p in folder.iterdir()))
 
 
 def save(result: CapacityResult, folder: Path) -> None:

@@ -26,7 +26,7 @@ from hasim.project import Project, inputs, open_project, root_seed, scenario_fil
 from hasim.read.scenarios import select
 from hasim.report import tables
 from hasim.report.runfolder import RunFolder
-from hasim.report.seal import code_hash
+from hasim.report.seal import check_ours, code_hash, refuse_out
 from hasim.scenario import Scenario
 from hasim.sim.run import default_jobs
 from hasim.sim.trace import Trace
@@ -198,13 +198,10 @@ class _Folder(RunFolder):
 
 def check_out(out: Path) -> None:
     """InputError if writing the run folder would move or remove something else."""
-    for folder in (out, out.with_name(f"{out.name}.prev")) if out.name else (out,):
-        ours = folder.is_dir() and (
-            (folder / "verdict.json").is_file() or not any(folder.iterdir())
-        )
-        if not out.name or (folder.exists() and not ours):
-            text = f"'{folder}' is there and is no run folder; it is left alone"
-            raise InputError([Finding("error", "HA104", text, None, "choose another --out")])
+    if not out.name:
+        refuse_out(f"'{out}' is there and is no run folder; it is left alone")
+    for folder in (out, out.with_name(f"{out.name}.prev")):
+        check_ours(folder, "run folder", lambda f: (f / "verdict.json").is_file())
 
 
 # ---- the run -----------------------------------------------------------------------------------

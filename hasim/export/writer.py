@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from hasim.errors import Exit, Finding, InputError, SimulationBug
+from hasim.errors import Exit, SimulationBug
 from hasim.export import apply, artefacts, checklist, evidence, gate, index, rollout, validators
 from hasim.export.base import Artefact, Box, Check, Deploy
 from hasim.export.files import gather
@@ -19,7 +19,7 @@ from hasim.model import Knob, Stack
 from hasim.project import scenario_file
 from hasim.report import html, redact
 from hasim.report.diff import Changes, changes, secrets_of
-from hasim.report.seal import fresh, hashes, put_in_place
+from hasim.report.seal import check_ours, fresh, hashes, put_in_place, refuse_out
 from hasim.stack import load
 from hasim.workers import undisturbed
 
@@ -194,18 +194,14 @@ def _validated(run_folder: Path, checks: Sequence[Check], required: bool) -> Non
 # ---- files ---------------------------------------------------------------------------------------
 def check_out(out: Path, others: Sequence[Path]) -> None:
     """InputError if writing the export would touch anything that is not an export."""
-    why = ""
-    for folder in (out, out.with_name(f"{out.name}.prev")) if out.name else ():
-        ours = folder.is_dir() and ((folder / evidence.NAME).is_file() or not any(folder.iterdir()))
-        if folder.exists() and not ours:
-            why = f"'{folder}' is there and is no export; it is left alone"
+    if not out.name:
+        refuse_out(f"'{out}' is no name of a folder to write")
     here = out.resolve()
     for other in (o.resolve() for o in others):
         if here.is_relative_to(other) and other != Path.cwd() or other.is_relative_to(here):
-            why = f"'{out}' and '{other.name}', which is read, lie in each other"
-    if why or not out.name:
-        text = why or f"'{out}' is no name of a folder to write"
-        raise InputError([Finding("error", "HA104", text, None, "choose another --out")])
+            refuse_out(f"'{out}' and '{other.name}', which is read, lie in each other")
+    for folder in (out, out.with_name(f"{out.name}.prev")):
+        check_ours(folder, "export", lambda f: (f / evidence.NAME).is_file())
 
 
 def _write_own(temp: Path, folder: Path, texts: Mapping[str, str]) -> None:

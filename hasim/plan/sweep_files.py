@@ -14,7 +14,7 @@ from hasim.plan.journal import NAME as JOURNAL
 from hasim.plan.sweep import SweepResult
 from hasim.report import style
 from hasim.report.diff import changes
-from hasim.report.seal import fresh, put_file, put_in_place
+from hasim.report.seal import check_ours, fresh, put_file, put_in_place
 from hasim.stack import load, patched
 
 OURS = {JOURNAL, "sweep.json", "candidates.csv", "pareto.png", "stack", "CHANGES.diff"}
@@ -25,8 +25,7 @@ def check_out(out: Path, stack: Path) -> None:
     if out.resolve().is_relative_to(stack.resolve()):
         hint = f"name a folder outside of it, for example --out ../{out}"
         _refuse(f"'{out}' lies in the stack's folder, where nothing is written", hint)
-    if out.exists() and not (out.is_dir() and all(_ours(p.name) for p in out.iterdir())):
-        _refuse(f"'{out}' is there and is no folder of a sweep; it is left alone")
+    check_ours(out, "folder of a sweep", lambda f: all(_ours(p.name) for p in f.iterdir()))
 
 
 def _ours(name: str) -> bool:

@@ -10,10 +10,13 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import NoReturn
+
+from hasim.errors import Finding, InputError
 
 SUMS = "SHA256SUMS"
 # renameat2(2), linux/fs.h: both names change places at once
@@ -28,6 +31,17 @@ def code_hash() -> str:
     for file in sorted(top.rglob("*.py")):
         made.update(f"{file.relative_to(top).as_posix()}\0".encode() + file.read_bytes())
     return made.hexdigest()
+
+
+def check_ours(folder: Path, what: str, ours: Callable[[Path], bool]) -> None:
+    """InputError if there is something at `folder` that is neither empty nor ours: no `what`."""
+    if folder.exists() and not (folder.is_dir() and (ours(folder) or not any(folder.iterdir()))):
+        refuse_out(f"'{folder}' is there and is no {what}; it is left alone")
+
+
+def refuse_out(text: str, hint: str = "choose another --out") -> NoReturn:
+    """InputError about the folder that results were to go to."""
+    raise InputError([Finding("error", "HA104", text, None, hint)])
 
 
 def hashes(folder: Path, only: Collection[str] | None = None) -> dict[str, str]:
