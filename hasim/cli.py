@@ -90,6 +90,7 @@ Jobs = Annotated[
     int | None, typer.Option(min=1, max=1024, help="Worker processes; default: one per core.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+# Commands whose reports have no colour take it too: scripts give every command the same flags.
 NoColor = Annotated[bool, typer.Option("--no-color", help="As NO_COLOR=1.")]
 Formats = Annotated[
     list[str] | None,
@@ -179,9 +180,7 @@ def sweep(
     """Find settings that meet the budgets: Pareto set, a recommended point, what each knob does."""
     from hasim import cli_plan, cli_sweep
 
-    options = cli_plan.options(
-        scenarios, name, stack, seed, jobs, out, format_, fresh, quiet, no_color
-    )
+    options = cli_plan.options(scenarios, name, stack, seed, jobs, out, format_, fresh, quiet)
     raise typer.Exit(cli_sweep.run(options))
 
 
@@ -202,9 +201,7 @@ def capacity(
     """Say how much load the stack carries, which budget breaks first, and what it needs."""
     from hasim import cli_capacity, cli_plan
 
-    options = cli_plan.options(
-        scenarios, name, stack, seed, jobs, out, format_, fresh, quiet, no_color
-    )
+    options = cli_plan.options(scenarios, name, stack, seed, jobs, out, format_, fresh, quiet)
     raise typer.Exit(cli_capacity.run(options))
 
 
@@ -260,9 +257,7 @@ def explain(
     from hasim import cli_review
 
     raise typer.Exit(
-        cli_review.explain(
-            scenarios, name, replication, stack, seed, jobs, format_, quiet, no_color
-        )
+        cli_review.explain(scenarios, name, replication, stack, seed, jobs, format_, quiet)
     )
 
 
@@ -288,9 +283,7 @@ def compare(
     from hasim import cli_review
 
     raise typer.Exit(
-        cli_review.compare(
-            before, after, scenarios, tuple(name or ()), seed, jobs, format_, quiet, no_color
-        )
+        cli_review.compare(before, after, scenarios, tuple(name or ()), seed, jobs, format_, quiet)
     )
 
 

@@ -33,7 +33,6 @@ class Options:
     formats: tuple[tuple[str, str], ...]  # (format, file or "" for stdout)
     fresh: bool
     quiet: bool
-    no_color: bool
 
 
 def options(
@@ -46,12 +45,11 @@ def options(
     formats: Sequence[str] | None,
     fresh: bool,
     quiet: bool,
-    no_color: bool,
 ) -> Options:
     """The options with their defaults; exit 2 for an unknown format."""
     out = out or default_folder(scenarios, name)
     made = outputs(formats)
-    return Options(scenarios, name, stack, seed, jobs or 0, out, made, fresh, quiet, no_color)
+    return Options(scenarios, name, stack, seed, jobs or 0, out, made, fresh, quiet)
 
 
 def default_folder(scenarios: Path, name: str = "") -> Path:

@@ -20,7 +20,6 @@ def explain(
     jobs: int | None,
     formats: Sequence[str] | None,
     quiet: bool,
-    no_color: bool,
 ) -> Exit:
     """Walk one replication and print it; 0 whatever it tells."""
     from hasim.walk import report, walk
@@ -44,7 +43,6 @@ def compare(
     jobs: int | None,
     formats: Sequence[str] | None,
     quiet: bool,
-    no_color: bool,
 ) -> Exit:
     """Compare two runs or two stacks; 1 if anything differs."""
     from hasim.compare import report, runs, stacks

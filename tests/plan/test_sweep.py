@@ -147,7 +147,7 @@ def test_killed_and_started_again_with_another_number_of_jobs(here: Path) -> Non
     assert journal.read_bytes().count(b"\n") == runs  # none twice
     lines = [json.loads(line) for line in journal.read_bytes().splitlines()]
     assert len({(key, m["replication"]) for key, m in lines}) == runs
-    again = options(Path(), "tune", None, None, None, here / "torn", None, True, True, True)
+    again = options(Path(), "tune", None, None, None, here / "torn", None, True, True)
     assert not kept(again).exists(), "--fresh forgets"
 
 
