@@ -68,7 +68,7 @@ _stopped = threading.Event()
 
 
 def check_stopped() -> None:
-    """Raise KeyboardInterrupt if a signal wanted it and the exception was lost in a callback."""
+    """Raise KeyboardInterrupt if a signal wanted it and the exception was lost on its way."""
     if _stopped.is_set():
         raise KeyboardInterrupt
 
@@ -85,7 +85,13 @@ def _ends_on_signals() -> Iterator[None]:
         _stopped.set()
         raise KeyboardInterrupt
 
+    def lost(what: sys.UnraisableHookArgs) -> None:
+        # raised inside a destructor, it goes no further: `check_stopped` raises it again
+        if not issubclass(what.exc_type, KeyboardInterrupt):
+            told(what)
+
     _stopped.clear()
+    told, sys.unraisablehook = sys.unraisablehook, lost
     before = {number: signal.getsignal(number) for number in stops}
     for number in stops:
         if before[number] is not signal.SIG_IGN:
@@ -95,6 +101,7 @@ def _ends_on_signals() -> Iterator[None]:
     finally:
         for number in stops:
             signal.signal(number, before[number])
+        sys.unraisablehook = told
 
 
 def _cannot(error: OSError) -> NoReturn:

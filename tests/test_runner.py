@@ -172,6 +172,32 @@ def test_stopped_runs_leave_nothing(
     assert not [pid for pid in workers_ if alive(pid)]
 
 
+LOST = """
+import signal
+from hasim import cli_exit
+
+class Closing:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+@cli_exit.guarded
+def command():
+    Closing()
+    cli_exit.check_stopped()
+
+try:
+    command()
+except cli_exit.typer.Exit as end:
+    raise SystemExit(end.exit_code)
+"""
+
+
+def test_an_interrupt_lost_in_a_destructor_ends_the_command(root: Path) -> None:
+    command = [sys.executable, "-c", LOST]  # its own process: pytest has a hook of its own
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (105, "", "interrupted\n")
+
+
 def children(pid: int, wanted: int) -> list[int]:
     """Child processes of a process, once there are as many as wanted."""
     path = Path(f"/proc/{pid}/task/{pid}/children")
