@@ -11,7 +11,7 @@ import shutil
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -33,7 +33,18 @@ from hasim.sim.trace import Trace
 from hasim.stack import with_settings
 from hasim.verdict import ScenarioVerdict, Verdict, assemble, decide
 from hasim.verdict_measure import Measured
-from hasim.workers import STOPS, Pool, Task, explain_one, simulate_chunk, undisturbed, warm
+from hasim.workers import (
+    STOPS,
+    Pool,
+    Task,
+    explain_one,
+    first_done,
+    listen,
+    result_of,
+    simulate_chunk,
+    undisturbed,
+    warm,
+)
 
 CHUNK_S = 0.1  # less than this and workers wait for work to be handed over
 QUICK = 10  # --quick: one replication in so many
@@ -82,7 +93,7 @@ def run(
     tasks = make_tasks(project, names, settings or {}, seed, replications, quick)
     files = inputs(project)
     with ExitStack() as held:
-        held.callback(_listen_again, signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        held.callback(listen, {number: signal.getsignal(number) for number in STOPS})
         folder: _Folder | None = None
         if out is not None:
             check_out(Path(out))
@@ -92,7 +103,8 @@ def run(
                 held.enter_context(folder)
             if keep_requests:
                 tasks = [replace(task, spool=folder.spool()) for task in tasks]
-        held.callback(signal.pthread_sigmask, signal.SIG_BLOCK, STOPS)  # the end is not disturbed
+        # a signal that comes while the run folder is renamed, or removed, comes too late
+        held.callback(listen, dict.fromkeys(STOPS, signal.SIG_IGN))
         warm(say or (lambda text: None))
         judged = []
         with Pool(tasks, jobs or default_jobs()) as pool:
@@ -254,8 +266,7 @@ def judge_all(
         while len(running) < pool.jobs + (pool.jobs > 1):
             if not _submit_next(works[at:], pool, running):
                 break
-        done, _ = wait(running, return_when=FIRST_COMPLETED)
-        for future in done:
+        for future in first_done(running):
             _take(running.pop(future), future, tell)
         while at < len(works) and works[at].settled:
             work = works[at]
@@ -282,7 +293,7 @@ def _submit_next(works: Sequence[_Work], pool: Pool, running: dict[Future, _Work
 def _take(work: _Work, future: Future, tell: Tell) -> None:
     """Put a result where it belongs."""
     try:
-        result = future.result()
+        result = result_of(future)
     except BrokenProcessPool:
         raise SimulationBug("a worker process was killed; was there too little memory?") from None
     name, wanted = work.task.scenario.name, work.looks[work.look]
@@ -296,10 +307,3 @@ def _take(work: _Work, future: Future, tell: Tell) -> None:
     work.pace_s = result.elapsed_s / len(result.measured)
     work.judge()
     tell(Progress(name, len(work.results), work.looks[work.look]))
-
-
-def _listen_again(mask: set[int | signal.Signals]) -> None:
-    """Signals that came while the run folder was renamed, or removed, came too late."""
-    while late := signal.sigpending() & STOPS:
-        signal.sigwait(late)
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -11,8 +11,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,6 +70,7 @@ class Chunk:
 
 
 STOPS = {signal.SIGINT, signal.SIGTERM}
+LISTEN_S = 0.1  # so long does a signal wait for a pool
 _TASKS: list[Task] = []  # in a worker: inherited by fork, so that no stack is ever pickled
 
 
@@ -142,7 +143,7 @@ class Pool:
     """Worker processes that know all tasks; with one job the work is done here.
 
     >>> with Pool(tasks, 2) as pool:                                       # doctest: +SKIP
-    ...     chunk = pool.submit(simulate_chunk, 0, [0, 1]).result()
+    ...     chunk = result_of(pool.submit(simulate_chunk, 0, [0, 1]))
     """
 
     def __init__(self, tasks: Sequence[Task], jobs: int):
@@ -170,7 +171,8 @@ class Pool:
     def submit(self, call: Callable[..., Any], *args: Any) -> Future[Any]:
         """A Future of the call, which must be one of this module's functions."""
         if self._executor is not None:
-            return self._executor.submit(call, *args)
+            with undisturbed():
+                return self._executor.submit(call, *args)
         done: Future[Any] = Future()
         try:
             done.set_result(call(*args))
@@ -182,20 +184,56 @@ class Pool:
         _TASKS.clear()
         if self._executor is None:
             return
-        if kind is not None:
-            for child in self._children:
-                child.kill()
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        with undisturbed():
+            if kind is not None:
+                for child in self._children:
+                    child.kill()
+            self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+def first_done(running: Collection[Future[Any]]) -> set[Future[Any]]:
+    """Wait until at least one future is done; all that are.
+
+    A signal is heard between two waits: raised while a lock of concurrent.futures is being taken,
+    it would leave that lock taken for ever.
+    """
+    while True:
+        with undisturbed():
+            done, _ = wait(running, LISTEN_S, FIRST_COMPLETED)
+        if done:
+            return done
+
+
+def result_of(future: Future[Any]) -> Any:
+    """The result of a future, or what it raised."""
+    first_done([future])
+    with undisturbed():
+        return future.result()
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Signals that end the run wait until the end of the block."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    """Signals that end the run wait until the end of the block.
+
+    By handlers, not by a mask: a signal that this thread blocks goes to another thread of the
+    process, and Python raises here all the same.
+    """
+    late: list[int] = []
+    before = {number: signal.getsignal(number) for number in STOPS}
+    listen(dict.fromkeys(STOPS, lambda number, _: late.append(number)))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        listen(before)
+        for number in late[:1]:
+            signal.raise_signal(number)
+
+
+def listen(handlers: Mapping[signal.Signals, Any]) -> None:
+    """Set handlers of signals; only the main thread can, and only it is ever disturbed."""
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def warm(say: Callable[[str], None]) -> None:
@@ -220,7 +258,6 @@ def _begin() -> None:
     """A worker leaves Ctrl-C to its parent and ends with it, however the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     parent = multiprocessing.parent_process()
 
     def follow() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -196,6 +199,33 @@ def test_an_interrupt_lost_in_a_destructor_ends_the_command(root: Path) -> None:
     command = [sys.executable, "-c", LOST]  # its own process: pytest has a hook of its own
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (105, "", "interrupted\n")
+
+
+def test_a_signal_is_heard_while_the_pool_works_and_ends_it(project) -> None:
+    task = runner.make_tasks(project, ["calm"], {}, 7)[0]
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), workers.Pool([task], 2) as pool:  # noqa: PT012
+        children_ = pool._children
+        workers.first_done([pool.submit(time.sleep, 60)])
+    assert time.monotonic() - begun < 30
+    assert not [child for child in children_ if child.is_alive()]
+
+
+def test_a_signal_that_another_thread_takes_waits_for_the_end_of_the_block() -> None:
+    idle = threading.Event()
+    other = threading.Thread(target=idle.wait)  # blocks no signal
+    other.start()
+    reached = False
+    try:
+        with pytest.raises(KeyboardInterrupt), workers.undisturbed():  # noqa: PT012
+            signal.pthread_kill(other.ident or 0, signal.SIGINT)
+            time.sleep(0.2)
+            reached = True
+    finally:
+        idle.set()
+    assert reached
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def children(pid: int, wanted: int) -> list[int]:

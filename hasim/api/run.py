@@ -21,7 +21,7 @@ from hasim.runner import Progress, judge_all, make_tasks
 from hasim.scenario import Scenario
 from hasim.sim.run import default_jobs
 from hasim.verdict import ScenarioVerdict
-from hasim.workers import Pool, Task, simulate_chunk, warm
+from hasim.workers import Pool, Task, result_of, simulate_chunk, warm
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -229,4 +229,4 @@ def _look_again(task: Task, numbers: Sequence[int], jobs: int) -> list[Requests]
     task = replace(task, requests=True)
     with Pool([task], jobs) as pool:
         waiting: list[Future] = [pool.submit(simulate_chunk, 0, [n]) for n in numbers]
-        return [future.result().traces[0] for future in waiting]
+        return [result_of(future).traces[0] for future in waiting]

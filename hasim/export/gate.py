@@ -28,7 +28,7 @@ from hasim.runner import make_tasks
 from hasim.sim.run import default_jobs
 from hasim.verdict import ScenarioVerdict, decide
 from hasim.verdict_measure import Measured, to_json
-from hasim.workers import Pool, Task, replay, warm
+from hasim.workers import Pool, Task, replay, result_of, warm
 
 Say = Callable[[str], None]
 # with several reasons the first of these is the exit code (design.md section 5)
@@ -242,7 +242,7 @@ def _replayed(
             works.append((task, mine, verdict, pool.submit(replay, i, again, verdict.worst)))
         said = {one["name"]: one for one in document["scenarios"]}
         for task, mine, verdict, work in works:
-            found, causes = work.result()
+            found, causes = result_of(work)
             verdict = replace(verdict, causes=(*verdict.causes, *causes))
             name = task.scenario.name
             if said[name] != json.loads(json.dumps(json_.scenario(verdict))):

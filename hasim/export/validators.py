@@ -16,6 +16,7 @@ from hasim.export.base import Check, Deploy
 from hasim.export.validators_jobs import Job, judge
 from hasim.export.validators_list import jobs, without_dry_run
 from hasim.export.validators_readback import read_back
+from hasim.workers import result_of, undisturbed
 
 THREADS = 2
 
@@ -37,7 +38,8 @@ def run(folder: Path, deploy: Deploy) -> list[Check]:
 def _once(wanted: list[Job], copy: Path, pool: ThreadPoolExecutor) -> Iterable[Check]:
     keys = [job.key(copy) for job in wanted]
     first = dict(reversed(list(zip(keys, wanted, strict=True))))
-    answers = {key: pool.submit(judge, first[key], copy) for key in dict.fromkeys(keys)}
+    with undisturbed():
+        answers = {key: pool.submit(judge, first[key], copy) for key in dict.fromkeys(keys)}
     for key, job in zip(keys, wanted, strict=True):
-        status, tool, detail = answers[key].result()
+        status, tool, detail = result_of(answers[key])
         yield Check(job.artefact, tool, status, detail)

@@ -12,7 +12,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -27,7 +27,7 @@ from hasim.scenario import Scenario
 from hasim.sim.run import default_jobs, replicate
 from hasim.stack import load, with_settings
 from hasim.verdict_measure import Measured, measure
-from hasim.workers import Pool, ReplicationBug, warm
+from hasim.workers import Pool, ReplicationBug, first_done, result_of, warm
 
 CHUNK_S = 0.2  # less work than this at once, and workers wait for it to be handed over
 SPANS = re.compile(r"Span\([^)]*\)")
@@ -159,11 +159,11 @@ class Bench:
                 running[self._pool.submit(measure_chunk, work, lenient)] = chunk
             if not running:
                 return
-            wait(running, return_when=FIRST_COMPLETED)
-            for future in [f for f in running if f.done()]:
+            done = first_done(running)
+            for future in [f for f in running if f in done]:
                 chunk = running.pop(future)
                 for (one, key, _), (measured, elapsed_s) in zip(
-                    chunk, future.result(), strict=True
+                    chunk, result_of(future), strict=True
                 ):
                     self._take(one, key, measured, elapsed_s)
 
