@@ -23,6 +23,7 @@ HERE=$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)
 ID={id}
 HOST={host}
 COMPOSE_FILES=({compose})
+CONTAINERS=({containers})
 KNOWN_FILES=({known})
 FILES=({files})
 ADVICE={advice}
@@ -108,6 +109,7 @@ def _head(view: HostView, steps: Sequence[Step], deploy: Deploy, what: str, advi
         id=hashlib.sha256(mark.encode()).hexdigest()[:12],
         host=_quoted(view.name),
         compose=shlex.join(view.files),
+        containers=shlex.join(u.container for u in view.units if u.service.name in view.old),
         known=shlex.join(known),
         files=shlex.join(written),
         advice=shlex.quote(advice),

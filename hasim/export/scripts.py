@@ -124,7 +124,7 @@ def _part(name: str) -> str:
     text = library("stack.lib.sh")
     if name == "rolling-update":
         return text[: text.index("password_from()")].rstrip() + "\n"
-    start, end = text.index("compose_on()"), text.index("id_of()")
+    start, end = text.index("label()"), text.index("id_of()")
     text = text[:start] + text[end:]
     if name == "restore":
         return text[: text.index("# Equality")] + text[text.index("wait_for()") :]

@@ -3,7 +3,7 @@
 # was asked. The call number $STUB_FAIL_AT of those that change something fails.
 set -euo pipefail
 name=$(basename "$0")
-printf '%s %s\n' "$name" "$*" >>"$STUB/log"
+printf '%s%s %s\n' "${COMPOSE_PROJECT_NAME:+$COMPOSE_PROJECT_NAME }" "$name" "$*" >>"$STUB/log"
 if [ "$name" = sleep ]; then exit 0; fi
 if [ "$name" = docker-compose ]; then set -- compose "$@"; fi
 if [ "$1" = --context ]; then shift 2; fi
@@ -81,6 +81,8 @@ case $1 in
     case $3 in
       *Health*) value "health.$4" healthy ;;
       *Config.Image*) echo story/image:tag ;;
+      *compose.project.working_dir*) value folder /srv/there ;;
+      *compose.project\"*) value project there ;;
       *) value image sha-old ;;
     esac ;;
   image) value image sha-old ;;

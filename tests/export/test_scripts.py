@@ -41,6 +41,25 @@ def test_each_gateway_is_drained_replaced_and_waited_for(lab: Lab) -> None:
     ]
     assert lab.changes() == [line for lines in per_instance for line in lines]
     assert "done: 3 updated" in said.stdout
+    asked = [c for c in (lab.stub / "log").read_text().splitlines() if "compose" in c and " up " in c]
+    theirs = "--project-name there --project-directory /srv/there"  # not as the folder here is called
+    assert all(theirs in c for c in asked), asked
+
+
+def test_an_image_that_is_there_needs_no_registry(lab: Lab) -> None:
+    lab.know(image="sha-old")
+    said = lab.run(SCRIPT, "--no-pull", "--force", "l09-api-gateway")
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert not any(c.startswith("pull") for c in lab.changes())
+    assert "done: 3 updated" in said.stdout
+
+
+def test_a_container_that_compose_did_not_make_is_left_alone(lab: Lab) -> None:
+    lab.know(project="")
+    said = lab.run(SCRIPT, "l09-api-gateway")
+    assert said.returncode != 0
+    assert "l09-api-gateway-1 on host-a was not made by compose" in said.stderr
+    assert lab.changes() == []
 
 
 def test_an_image_that_runs_already_is_left_alone(lab: Lab) -> None:

@@ -30,6 +30,7 @@ start() {  # start ARGUMENTS...
   TARGET=$(cd "$TARGET" && pwd)
   STATE=$TARGET/.hasim-$ID
   local file
+  of_project
   for file in "${KNOWN_FILES[@]}"; do
     [ -e "$TARGET/$file" ] || fail "$TARGET holds no $file: name the folder that is deployed with --target"
   done
@@ -181,6 +182,15 @@ compose() {
   else
     (cd "$TARGET" && docker-compose "${files[@]}" "$@")
   fi
+}
+
+# Not every project is called like its folder (`compose -p`): its containers know.
+of_project() {
+  local container project
+  for container in "${CONTAINERS[@]}"; do
+    project=$(docker inspect -f '{{index .Config.Labels "com.docker.compose.project"}}' "$(name_of "$container")" 2>/dev/null) || continue
+    if [ -n "$project" ]; then export COMPOSE_PROJECT_NAME=$project; return 0; fi
+  done
 }
 
 # Equality: "unhealthy" contains "healthy". Without a health check: it runs.
@@ -337,7 +347,9 @@ undo_hang_up() {
 }
 
 # ---- Redis and Sentinel: the running process first; it writes its own file -----------------------
-redis() { docker exec -e REDISCLI_AUTH "$(name_of "$1")" redis-cli -p "$2" "${@:3}"; }
+redis() {  # redis CONTAINER PORT WORDS...; a Sentinel mostly asks for no password
+  docker exec -e REDISCLI_AUTH "$(name_of "$1")" redis-cli -p "$2" "${@:3}" 2> >(grep -v 'called without any password' >&2)
+}
 
 redis_ok() {  # redis-cli ends well on an error, too: look at what it says
   local answer

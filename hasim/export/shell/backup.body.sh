@@ -33,17 +33,22 @@ backup_postgres() {
   PGPASSWORD=$(password_from HASIM_PG_PASSWORD)
   export PGPASSWORD
   row=$(choose_pg) || fail "no PostgreSQL server answers"
-  IFS=/ read -r host container user address port <<<"$row"
+  IFS=/ read -r host container user address port _ <<<"$row"
   if [ -n "$address" ]; then where=(-h "$address" -p "$port"); fi
   say "PostgreSQL from $container"
   mkdir -- "$TO/postgres"
   chmod 700 "$TO/postgres"
   pg_in "$host" "$container" pg_basebackup -w -U "$user" "${where[@]}" -D - -F tar -X fetch -c fast </dev/null >"$TO/postgres.tar"
+  image=$(on "$host" inspect -f '{{.Config.Image}}' "$(id_of "$host" "$container")")
+  on "$host" run --rm -i --user 0 --entrypoint "" "$image" sh -c '
+    set -e
+    PATH=$PATH:$(echo /usr/lib/postgresql/*/bin)
+    copy=$(mktemp -d)
+    trap "rm -rf $copy" EXIT
+    tar -x -C "$copy"
+    pg_verifybackup "$copy"' <"$TO/postgres.tar"
   tar -x -f "$TO/postgres.tar" -C "$TO/postgres"
   rm -f -- "$TO/postgres.tar"
-  image=$(on "$host" inspect -f '{{.Config.Image}}' "$(id_of "$host" "$container")")
-  docker run --rm --user 0 --entrypoint "" -v "$TO/postgres:/backup:ro" "$image" \
-    sh -c 'PATH=$PATH:$(echo /usr/lib/postgresql/*/bin) pg_verifybackup /backup'
   say "  pg_verifybackup accepts $TO/postgres"
 }
 
@@ -72,7 +77,7 @@ backup_etcd() {
   on "$host" exec -e ETCDCTL_API=3 "$id" etcdctl --endpoints "http://127.0.0.1:$port" snapshot save /tmp/hasim.db
   on "$host" exec -e ETCDCTL_API=3 "$id" etcdctl snapshot status /tmp/hasim.db
   on "$host" cp "$id:/tmp/hasim.db" "$TO/etcd.db"
-  on "$host" exec "$id" rm -f /tmp/hasim.db
+  on "$host" exec "$id" rm -f /tmp/hasim.db || say "  its image has no rm: /tmp/hasim.db stays in $container"
 }
 
 TO="" WHAT=()

@@ -1,9 +1,10 @@
 
-LIMIT_S=120 DRAIN_S=30 PAUSE_S=5 FORCE=0 DRY=0 TARGET=$PWD WANTED=()
+LIMIT_S=120 DRAIN_S=30 PAUSE_S=5 FORCE=0 PULL=1 DRY=0 TARGET=$PWD WANTED=()
 
 usage() {
-  say "usage: $0 [--dry-run] [--force] [--target DIR] [--limit SECONDS] [SERVICE...]"
+  say "usage: $0 [--dry-run] [--force] [--no-pull] [--target DIR] [--limit SECONDS] [SERVICE...]"
   say "Updates one instance after the other to the image that its tag names now: $SERVICES."
+  say "  --no-pull  the image is on the host already (docker build, docker load): ask no registry"
   say "Several hosts: a docker context per host, named like it; HASIM_HOST names the one you are on."
 }
 
@@ -46,13 +47,16 @@ update() {
   local host=$1 service=$2 container=$3 settle_s=$4 at image previous wanted
   say "$service on $host"
   if [ "$DRY" = 1 ]; then
-    say "  would pull its image, drain ${*:5}, replace $container, wait until it is healthy and UP"
+    say "  would $([ "$PULL" = 0 ] || echo "pull its image, ")drain ${*:5}, replace $container, wait until it is healthy and UP"
     return 0
   fi
   for at in "${@:5}"; do others_up "$at" || fail "another server of ${at#*/} is not UP: not now"; done
+  project_of "$host" "$container"
   image=$(on "$host" inspect -f '{{.Config.Image}}' "$(id_of "$host" "$container")")
   previous=$(on "$host" inspect -f '{{.Image}}' "$(id_of "$host" "$container")")
-  compose_on "$host" pull "$service" || fail "the image of $service cannot be pulled; nothing was touched"
+  if [ "$PULL" = 1 ]; then
+    compose_on "$host" pull "$service" || fail "the image of $service cannot be pulled; nothing was touched (--no-pull: it is there)"
+  fi
   wanted=$(on "$host" image inspect -f '{{.Id}}' "$image")
   if [ "$wanted" = "$previous" ] && [ "$FORCE" = 0 ]; then say "  already runs $wanted"; return 0; fi
   for at in "${@:5}"; do set_state "$at" drain; done
@@ -85,6 +89,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --dry-run) DRY=1 ;;
     --force) FORCE=1 ;;
+    --no-pull) PULL=0 ;;
     --target) [ $# -gt 1 ] || { usage >&2; exit 2; }; TARGET=$2; shift ;;
     --limit) [ $# -gt 1 ] || { usage >&2; exit 2; }; LIMIT_S=$2; shift ;;
     -h | --help) usage; exit 0 ;;

@@ -7,8 +7,18 @@ on() {  # on HOST DOCKER-ARGUMENTS...: the engine of a host, by the docker conte
   if [ "${#HOSTS[@]}" = 1 ] || [ "$1" = "${HASIM_HOST:-}" ]; then docker "${@:2}"; else docker --context "$1" "${@:2}"; fi
 }
 
-compose_on() {  # compose_on HOST ARGUMENTS...
-  local files=() file
+label() { on "$1" inspect -f "{{index .Config.Labels \"com.docker.compose.$3\"}}" "$(id_of "$1" "$2")"; }
+
+# Another host may hold these files in another folder, under another project's name: its engine knows.
+project_of() {  # project_of HOST CONTAINER
+  PROJECT=$(label "$1" "$2" project)
+  FOLDER=$(label "$1" "$2" project.working_dir)
+  if [ -z "$PROJECT" ] || [ -z "$FOLDER" ]; then fail "$2 on $1 was not made by compose"; fi
+}
+
+compose_on() {  # compose_on HOST ARGUMENTS...: of the project that project_of found
+  local files=(--project-name "$PROJECT" --project-directory "$FOLDER") file
+  if [ -e "$TARGET/.env" ]; then files+=(--env-file "$TARGET/.env"); fi
   # shellcheck disable=SC2086
   for file in ${COMPOSE[$1]}; do files+=(-f "$file"); done
   if docker compose version >/dev/null 2>&1; then
