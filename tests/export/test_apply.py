@@ -86,7 +86,7 @@ def test_every_step_is_done_in_its_order_and_a_second_run_changes_nothing(
     assert (lab.target / "haproxy.cfg").read_text() == (lab.stub / "checked").read_text()
     asked = [c for c in (lab.stub / "log").read_text().splitlines() if " up " in c]
     assert asked
-    assert all(c.startswith("there docker compose ") for c in asked), "the project of the containers"
+    assert all(c.startswith("there docker compose ") for c in asked), "the containers' project"
     assert all(p.stat().st_ino == inode for p, inode in inodes.items()), "written in place"
 
     tree = lab.tree()
