@@ -18,7 +18,31 @@ beside() {  # beside HOST CONTAINER DOCKER-OPTIONS... -- SCRIPT ARGUMENTS...
   image=$(on "$host" inspect -f '{{.Config.Image}}' "$id")
   shift 2
   while [ "$1" != -- ]; do options+=("$1"); shift; done
-  on "$host" run --rm -i --user 0 --entrypoint "" --volumes-from "$id" "${options[@]}" "$image" sh -c "$2" sh "${@:3}"
+  on "$host" run --rm -i --user 0 --entrypoint "" --volumes-from "$id" "${options[@]}" "$image" sh -c "$UNUSED $2" sh "${@:3}"
+}
+
+# Nothing that was put aside is ever thrown away, not by a second attempt either.
+UNUSED='unused() { new=$1 n=1; while [ -e "$new" ]; do n=$((n + 1)) new=$1-$n; done; echo "$new"; }
+'
+
+mounts() { on "$1" inspect -f '{{range .Mounts}}{{println .Destination}}{{end}}' "$(id_of "$1" "$2")"; }
+
+# Beside the folder, unless it is the top of a volume: beside it is what ends with the container.
+put_aside() {  # put_aside HOST CONTAINER FOLDER
+  local name=${2#service:}.before-restore volume="" options=() n=1
+  if mounts "$1" "$2" | grep -qxF -e "$3"; then
+    volume=$name
+    while on "$1" volume inspect "$volume" >/dev/null 2>&1; do n=$((n + 1)) volume=$name-$n; done
+    options=(-v "$volume:/aside")
+  fi
+  say "  what $2 has is kept in ${volume:+the volume }${volume:-$3.before-restore}"
+  beside "$1" "$2" "${options[@]}" -- '
+    set -e
+    if [ ! -e "$1" ]; then exit 0; fi
+    to=/aside
+    if [ -z "$2" ]; then to=$(unused "$1.before-restore"); mkdir "$to"; fi
+    chown "$(stat -c %u:%g "$1")" "$to"
+    find "$1" -mindepth 1 -maxdepth 1 -exec mv {} "$to/" \;' "$3" "$volume" </dev/null
 }
 
 has_data() { [ -n "$(beside "$1" "$2" -- 'ls -A "$1" 2>/dev/null | head -n 1' "$3" </dev/null)" ]; }
@@ -75,7 +99,7 @@ restore_redis() {
     set -e
     cd "$1"
     for old in dump.rdb appendonlydir appendonly.aof; do
-      if [ -e "$old" ]; then rm -rf "$old.before-restore"; mv "$old" "$old.before-restore"; fi
+      if [ -e "$old" ]; then mv "$old" "$(unused "$old.before-restore")"; fi
     done
     cat >dump.rdb.part
     chown "$(stat -c %u:%g .)" dump.rdb.part
@@ -110,12 +134,11 @@ restore_postgres() {
   allowed "$host" "$container" "$data"
   if [ -n "$scope" ] && [ "$YES" = 0 ]; then fail "the cluster $scope is forgotten and made anew; --yes does it"; fi
   stop_all "${POSTGRES[@]}"
+  put_aside "$host" "$container" "$data"
   say "  placing the backup in $container"
   tar -c -C "$FROM/postgres" . | beside "$host" "$container" -- '
     set -e
-    if [ -e "$1" ]; then rm -rf "$1.before-restore"; mkdir "$1.before-restore"; chown --reference="$1" "$1.before-restore"
-      find "$1" -mindepth 1 -maxdepth 1 ! -path "$1.before-restore" -exec mv {} "$1.before-restore/" \;
-    else mkdir -p "$1"; fi
+    mkdir -p "$1"
     tar -x -p -C "$1" --no-same-owner
     rm -f "$1/standby.signal" "$1/recovery.signal" "$1/backup_manifest"
     chmod 700 "$1"
@@ -128,7 +151,7 @@ restore_postgres() {
     for other in "${POSTGRES[@]}"; do
       if [ "$other" = "$row" ]; then continue; fi
       IFS=/ read -r host container _ _ _ data _ _ <<<"$other"
-      beside "$host" "$container" -- 'if [ -e "$1" ]; then rm -rf "$1.before-restore"; mv "$1" "$1.before-restore"; fi' "/${data//\%//}" </dev/null
+      put_aside "$host" "$container" "/${data//\%//}"
     done
     start_others "$row" "${POSTGRES[@]}"
   else
@@ -137,13 +160,13 @@ restore_postgres() {
 }
 
 forget() {  # forget ROW SCOPE CONFIG: the old cluster in etcd; Patroni takes the new data as its first
-  local host container
+  local host container id
   IFS=/ read -r host container _ <<<"$1"
+  id=$(id_of "$host" "$container")
   printf '%s\nYes I am aware\n' "$2" |
-    on "$host" run --rm -i --volumes-from "$(id_of "$host" "$container")" --network "container:$(first_etcd)" \
-      --entrypoint patronictl "$(on "$host" inspect -f '{{.Config.Image}}' "$(id_of "$host" "$container")")" -c "$3" remove "$2"
+    on "$host" run --rm -i --volumes-from "$id" --network "$(on "$host" inspect -f '{{.HostConfig.NetworkMode}}' "$id")" \
+      --entrypoint patronictl "$(on "$host" inspect -f '{{.Config.Image}}' "$id")" -c "$3" remove "$2"
 }
-first_etcd() { local host container; IFS=/ read -r host container _ <<<"${ETCD[0]}"; id_of "$host" "$container"; }
 
 FROM="" INTO="" YES=0 WHAT="" LIMIT_S=120
 while [ $# -gt 0 ]; do
