@@ -42,10 +42,10 @@ backup_postgres() {
   image=$(on "$host" inspect -f '{{.Config.Image}}' "$(id_of "$host" "$container")")
   on "$host" run --rm -i --user 0 --entrypoint "" "$image" sh -c '
     set -e
-    PATH=$PATH:$(echo /usr/lib/postgresql/*/bin)
     copy=$(mktemp -d)
     trap "rm -rf $copy" EXIT
     tar -x -C "$copy"
+    PATH=$PATH:/usr/lib/postgresql/$(cat "$copy/PG_VERSION")/bin
     pg_verifybackup "$copy"' <"$TO/postgres.tar"
   tar -x -f "$TO/postgres.tar" -C "$TO/postgres"
   rm -f -- "$TO/postgres.tar"
